@@ -1,0 +1,131 @@
+/* admission: who gets a connection next. Policy alone: integers in, decisions out; no socket, no clock, no memory.
+ *
+ * A *place* is the right to one open socket, from before it is dialled until it is shut down. Places are counted per
+ * origin and in all, and never exceed the limits. A *group* is the part of an origin whose connections are
+ * interchangeable (one identity). A *waiter* is a request that has no connection. Waiters of an origin are served
+ * strictly in order of arrival.
+ *
+ *   caller                                     admission
+ *   waiter arrives: cpool__admission_wait      -> queued at its origin
+ *   loop: cpool__admission_next                -> REUSE  an idle place of its group serves the waiter
+ *                                                 OPEN   the waiter may dial: call cpool__place_open at once
+ *                                                 EVICT  close this idle place (cpool__place_close), then ask again
+ *                                                 NONE   nobody can go on
+ *   connection falls idle / ends               cpool__place_idle / cpool__place_close, then ask again
+ *
+ * When the total limit binds, origins take turns: an origin without any place, or with at least two fewer than the
+ * origin that just had a connection fall idle, gets that place. An origin without any place waits for at most
+ * CPOOL__TURN_REQUESTS requests on the only connection of another one, so that turns do not cost a new connection per
+ * request. No turn is taken while an idle place can be had instead, one of an origin that nobody waits at. Room that
+ * appears goes to origins without any place first.
+ *
+ * While the closing limit binds, nothing is opened, and nothing evicted to make room; waiters that an idle place of
+ * their group can serve go on.
+ *
+ * An origin without waiters and places is in no list: it may be freed. So may a group without, and a place in state
+ * NONE. Every call is O(1) (amortised), whatever the number of waiters and origins. */
+#ifndef CPOOL_POOL_ADMISSION_H
+#define CPOOL_POOL_ADMISSION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+
+enum {
+  CPOOL__TURN_REQUESTS = 4,
+  CPOOL__AHEAD = 8 /* waiters: how long before its turn the memory of one is fetched; a power of two */
+};
+
+struct cpool__origin_policy;
+
+struct cpool__group {
+  struct cpool__origin_policy *origin;
+  struct cpool__list idle; /* places, most recently used first */
+};
+
+struct cpool__waiter {
+  struct cpool__link link; /* in origin->waiters */
+  struct cpool__group *group;
+  const void *ahead; /* who came CPOOL__AHEAD waiters later, for prefetching only: it may be gone. NULL: none yet */
+};
+
+enum cpool__place_state { CPOOL__PLACE_NONE, CPOOL__PLACE_DIALLING, CPOOL__PLACE_BUSY, CPOOL__PLACE_IDLE };
+
+struct cpool__place {
+  struct cpool__group *group;
+  struct cpool__link idle_link; /* in group->idle */
+  struct cpool__link lru_link;  /* in admission->idle, least recently used first */
+  struct cpool__link own_link;  /* in origin->idle, least recently used first */
+  enum cpool__place_state state;
+  uint32_t turn_count; /* requests that it served, the present one included */
+};
+
+/* Which list of the admission holds the origin. */
+enum cpool__origin_state {
+  CPOOL__ORIGIN_QUIET,   /* none: no waiter, or its own limit binds and no place of it is idle */
+  CPOOL__ORIGIN_READY,   /* to be looked at by the next cpool__admission_next */
+  CPOOL__ORIGIN_STARVED, /* the total or the closing limit binds, and it has no place at all */
+  CPOOL__ORIGIN_HUNGRY   /* the same, and it has some */
+};
+
+struct cpool__origin_policy {
+  struct cpool__link link;
+  enum cpool__origin_state state;
+  struct cpool__list waiters, idle;
+  int32_t limit; /* places; the pool's per-host limit unless overridden */
+  int32_t place_count, idle_count, busy_count, waiting_count;
+  struct cpool__waiter *latest[CPOOL__AHEAD]; /* a ring: who came last, if still waiting */
+  uint32_t arrival_count;
+};
+
+struct cpool__admission {
+  struct cpool__list ready, starved, hungry; /* origins */
+  struct cpool__list idle;                   /* places of all origins, least recently used first */
+  int32_t limit, closing_limit;
+  int32_t place_count, idle_count, busy_count, closing_count;
+  int32_t spare_count; /* idle places of origins that have no waiter */
+  int64_t waiting_count;
+};
+
+enum cpool__decision_kind { CPOOL__DECISION_NONE, CPOOL__DECISION_REUSE, CPOOL__DECISION_OPEN, CPOOL__DECISION_EVICT };
+
+struct cpool__decision {
+  enum cpool__decision_kind kind;
+  struct cpool__waiter *waiter; /* REUSE, OPEN: taken out of its queue */
+  struct cpool__place *place;   /* REUSE: now busy; EVICT: still idle */
+};
+
+void cpool__admission_init(struct cpool__admission *adm, int32_t limit, int32_t closing_limit);
+void cpool__origin_policy_init(struct cpool__origin_policy *origin, int32_t limit);
+void cpool__group_init(struct cpool__group *group, struct cpool__origin_policy *origin);
+
+/* The waiter's link is zeroed before first use. */
+void cpool__admission_wait(struct cpool__admission *adm, struct cpool__waiter *waiter, struct cpool__group *group);
+/* To the head of its origin's queue: a request that was dispatched and has to be dispatched again. */
+void cpool__admission_wait_first(struct cpool__admission *adm, struct cpool__waiter *waiter,
+                                 struct cpool__group *group);
+/* Takes a waiter out (cancel, timeout). Harmless when it does not wait. */
+void cpool__admission_leave(struct cpool__admission *adm, struct cpool__waiter *waiter);
+struct cpool__decision cpool__admission_next(struct cpool__admission *adm);
+
+/* After OPEN, at once: the place counts from here on, state DIALLING. Zeroed before first use. */
+void cpool__place_open(struct cpool__admission *adm, struct cpool__place *place, struct cpool__group *group);
+/* One more place, beyond a waiter's own, if the limits allow it without any eviction and nobody waits for it: a second
+ * raced socket. */
+bool cpool__place_try_open(struct cpool__admission *adm, struct cpool__place *place, struct cpool__group *group);
+/* DIALLING or IDLE -> BUSY, for a request that got the connection without a decision. */
+void cpool__place_busy(struct cpool__admission *adm, struct cpool__place *place);
+/* DIALLING or BUSY -> IDLE. */
+void cpool__place_idle(struct cpool__admission *adm, struct cpool__place *place);
+/* Any -> NONE: the socket is shut down, or was never made; harmless when NONE already. `closing`: it counts as closing
+ * until cpool__admission_closed. */
+void cpool__place_close(struct cpool__admission *adm, struct cpool__place *place, bool closing);
+void cpool__admission_closed(struct cpool__admission *adm);
+
+/* New limits: idle places above them are returned by cpool__admission_next as EVICT, whatever the closing limit; busy
+ * ones go when they fall idle. */
+void cpool__admission_limits(struct cpool__admission *adm, int32_t limit, int32_t closing_limit);
+void cpool__origin_limit(struct cpool__admission *adm, struct cpool__origin_policy *origin, int32_t limit);
+
+#endif
