@@ -1,0 +1,244 @@
+/* conn: the record of one socket */
+#include "http/conn.h"
+
+#include <assert.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+#include "http/curl_loop.h"
+#include "http/dispatch.h"
+#include "http/pool.h"
+#include "http/request.h"
+#include "http/transfer.h"
+
+/* Which states may follow which, as bits. */
+static const unsigned char legal[] = {
+    [CPOOL__CONN_STOCK] = 1 << CPOOL__CONN_BUSY | 1 << CPOOL__CONN_GONE,
+    [CPOOL__CONN_BUSY] = 1 << CPOOL__CONN_IDLE | 1 << CPOOL__CONN_CLOSING | 1 << CPOOL__CONN_GONE,
+    [CPOOL__CONN_IDLE] = 1 << CPOOL__CONN_BUSY | 1 << CPOOL__CONN_CLOSING | 1 << CPOOL__CONN_GONE,
+    [CPOOL__CONN_CLOSING] = 1 << CPOOL__CONN_GONE,
+    [CPOOL__CONN_GONE] = 0,
+};
+
+static void conn_move(struct cpool__conn *conn, enum cpool__conn_state to)
+{
+  assert(legal[conn->state] & 1u << to);
+  cpool__log(cpool__runtime_log(conn->pool->rt), CPOOL_LOG_DEBUG, "conn", "#%llu %s: %d -> %d",
+             (unsigned long long) conn->number, conn->route->origin->key, (int) conn->state, (int) to);
+  conn->state = to;
+  cpool__origin_touch(conn->route->origin);
+}
+
+static uint64_t next_random(cpool_http *pool)
+{
+  /* xorshift64*: spreads lifetimes, protects nothing */
+  pool->random ^= pool->random >> 12;
+  pool->random ^= pool->random << 25;
+  pool->random ^= pool->random >> 27;
+  return pool->random * UINT64_C(0x2545F4914F6CDD1D);
+}
+
+struct cpool__conn *cpool__conn_new(struct cpool__route *route)
+{
+  struct cpool__conn *conn = cpool__calloc(1, sizeof *conn);
+  if (conn == NULL)
+    return NULL;
+  conn->pool = route->origin->pool;
+  conn->route = route;
+  conn->fd = -1;
+  conn->number = ++conn->pool->last_connection;
+  conn->dns_us = conn->connect_us = CPOOL_OFF;
+  cpool__route_use(route);
+  return conn;
+}
+
+void cpool__count_opened(struct cpool__route *route)
+{
+  route->origin->pool->stats.now.opened++;
+  route->origin->opened++;
+  cpool__origin_touch(route->origin);
+}
+
+void cpool__count_closed(cpool_http *pool, enum cpool__close_reason reason)
+{
+  pool->stats.now.closed++;
+  switch (reason) {
+#define CASE(name, field)                                                                                                     \
+  case CPOOL__CLOSE_##name:                                                                                                   \
+    pool->stats.now.field++;                                                                                                  \
+    break;
+    CPOOL__CLOSE_REASONS(CASE)
+#undef CASE
+    case CPOOL__CLOSE_NONE:
+      assert(!"a close without a reason");
+  }
+  cpool__http_touch(pool);
+}
+
+static bool note_fd(cpool_http *pool, int fd)
+{
+  if (fd >= pool->conns_capacity) {
+    int capacity = pool->conns_capacity == 0 ? 64 : pool->conns_capacity;
+    while (capacity <= fd)
+      capacity *= 2;
+    struct cpool__conn **grown = cpool__realloc(pool->conns, (size_t) capacity * sizeof *grown);
+    if (grown == NULL)
+      return false;
+    memset(grown + pool->conns_capacity, 0, (size_t) (capacity - pool->conns_capacity) * sizeof *grown);
+    pool->conns = grown;
+    pool->conns_capacity = capacity;
+  }
+  return true;
+}
+
+bool cpool__conn_attach(struct cpool__conn *conn, int fd, const struct cpool__address *remote)
+{
+  cpool_http *pool = conn->pool;
+  if (!note_fd(pool, fd))
+    return false;
+  if (cpool__poller_watch(cpool__runtime_poller(pool->rt), fd, 0, cpool__curl_socket_event, conn) != CPOOL_OK)
+    return false;
+  assert(pool->conns[fd] == NULL);
+  pool->conns[fd] = conn;
+  conn->fd = fd;
+  if (remote != NULL) {
+    struct cpool__address local = {0};
+    local.len = sizeof local.sock;
+    conn->remote = *remote;
+    cpool__address_host_text(remote, conn->remote_host);
+    if (getsockname(fd, &local.sock.any, &local.len) == 0)
+      conn->local_port = cpool__address_port(&local);
+    cpool__list_push_back(&pool->conns_by_port[conn->local_port & 255], &conn->port_link);
+  } else {
+    conn->remote.sock.any.sa_family = AF_UNIX;
+    conn->remote.len = sizeof conn->remote.sock.any.sa_family;
+  }
+  cpool__janitor_born(&conn->life, &conn->route->origin->rules, cpool__runtime_now_ms(pool->rt), next_random(pool));
+  return true;
+}
+
+struct cpool__conn *cpool__conn_by_fd(cpool_http *pool, int fd)
+{
+  return fd >= 0 && fd < pool->conns_capacity ? pool->conns[fd] : NULL;
+}
+
+struct cpool__conn *cpool__conn_by_ends(cpool_http *pool, const char *remote_host, int remote_port, int local_port)
+{
+  struct cpool__list *list = &pool->conns_by_port[local_port & 255];
+  for (struct cpool__link *link = cpool__list_first(list); link != NULL; link = cpool__list_next(list, link)) {
+    struct cpool__conn *conn = cpool__container_of(link, struct cpool__conn, port_link);
+    if (conn->local_port == local_port && cpool__address_port(&conn->remote) == remote_port &&
+        strcmp(conn->remote_host, remote_host) == 0)
+      return conn;
+  }
+  return NULL;
+}
+
+void cpool__conn_begin(struct cpool__conn *conn, struct cpool__transfer *owner)
+{
+  if (conn->state == CPOOL__CONN_IDLE || conn->state == CPOOL__CONN_STOCK) {
+    cpool__idle_end(conn);
+    if (conn->place.state != CPOOL__PLACE_BUSY)
+      cpool__place_busy(&conn->pool->admission, &conn->place);
+    conn_move(conn, CPOOL__CONN_BUSY);
+  }
+  conn->owner = owner;
+}
+
+void cpool__conn_unreserve(struct cpool__conn *conn)
+{
+  assert(conn->state == CPOOL__CONN_BUSY);
+  conn->owner = NULL;
+  cpool__place_idle(&conn->pool->admission, &conn->place);
+  conn_move(conn, CPOOL__CONN_IDLE);
+  cpool__idle_begin(conn);
+  cpool__http_touch(conn->pool);
+}
+
+void cpool__conn_end(struct cpool__conn *conn)
+{
+  cpool_http *pool = conn->pool;
+  struct cpool__link *first = cpool__list_first(&conn->route->dialling);
+  conn->owner = NULL;
+  if (conn->state == CPOOL__CONN_BUSY)
+    conn->life.idle_since_ms = cpool__runtime_now_ms(pool->rt);
+  if (first != NULL && conn->state == CPOOL__CONN_BUSY && conn->in_curl) {
+    struct cpool__request *req = cpool__container_of(first, struct cpool__request, dial_link);
+    struct cpool__dialling *dialling = req->dialling;
+    if (cpool__transfer_start(req, conn)) {
+      cpool__dialling_orphan(dialling);
+      return;
+    }
+  }
+  if (conn->state == CPOOL__CONN_BUSY) {
+    cpool__conn_unreserve(conn);
+  } else { /* a dialled socket that nobody took */
+    cpool__place_idle(&pool->admission, &conn->place);
+    conn->life.idle_since_ms = cpool__runtime_now_ms(pool->rt);
+    cpool__idle_begin(conn);
+    cpool__http_touch(pool);
+  }
+}
+
+void cpool__conn_retire(struct cpool__conn *conn, enum cpool__close_reason reason)
+{
+  cpool_http *pool = conn->pool;
+  assert(conn->state == CPOOL__CONN_IDLE || conn->state == CPOOL__CONN_STOCK);
+  cpool__log(cpool__runtime_log(pool->rt), CPOOL_LOG_DEBUG, "conn", "#%llu %s: retired, reason %d",
+             (unsigned long long) conn->number, conn->route->origin->key, (int) reason);
+  cpool__idle_end(conn);
+  conn->reason = reason;
+  if (!conn->in_curl) {
+    cpool__conn_gone(conn);
+    return;
+  }
+  /* libcurl asks a socket by a peek whether it is alive: nothing may be left to read */
+  char scrap[4096];
+  shutdown(conn->fd, SHUT_RDWR);
+  while (recv(conn->fd, scrap, sizeof scrap, MSG_DONTWAIT) > 0)
+    continue;
+  cpool__poller_forget(cpool__runtime_poller(pool->rt), conn->fd);
+  cpool__place_close(&pool->admission, &conn->place, true);
+  conn_move(conn, CPOOL__CONN_CLOSING);
+  conn->route->identity->curl->closing_count++;
+  cpool__curl_prune_soon(conn->route->identity->curl);
+  cpool__http_touch(pool);
+}
+
+void cpool__conn_gone(struct cpool__conn *conn)
+{
+  cpool_http *pool = conn->pool;
+  cpool__idle_end(conn);
+  if (conn->state == CPOOL__CONN_CLOSING) {
+    conn->route->identity->curl->closing_count--;
+    cpool__admission_closed(&pool->admission);
+  } else if (conn->place.state != CPOOL__PLACE_NONE) {
+    cpool__place_close(&pool->admission, &conn->place, false);
+  }
+  cpool__link_remove(&conn->port_link);
+  cpool__poller_forget(cpool__runtime_poller(pool->rt), conn->fd);
+  pool->conns[conn->fd] = NULL;
+  close(conn->fd);
+  conn_move(conn, CPOOL__CONN_GONE);
+  cpool__http_touch(pool);
+  if (conn->owner == NULL)
+    /* in libcurl's cache, not known as dead to us: it found the end, or needed the room, before our watch did */
+    cpool__conn_free(conn, CPOOL__CLOSE_PEER);
+}
+
+void cpool__conn_free(struct cpool__conn *conn, enum cpool__close_reason reason)
+{
+  cpool_http *pool = conn->pool;
+  if (conn->fd >= 0) {
+    assert(conn->state == CPOOL__CONN_GONE);
+    cpool__count_closed(pool, conn->reason != CPOOL__CLOSE_NONE ? conn->reason : reason);
+  }
+  if (conn->place.state != CPOOL__PLACE_NONE)
+    cpool__place_close(&pool->admission, &conn->place, false);
+  cpool__runtime_disarm(pool->rt, &conn->timer);
+  cpool__route_unuse(conn->route);
+  cpool__free(conn);
+  cpool__http_touch(pool);
+}

@@ -1,0 +1,106 @@
+/* conn: the record of one socket, from the moment it is connected until it is closed; every socket of the pool has one place and one reason to go
+ *
+ *   STOCK    connected by us, not given to libcurl yet       -> BUSY, GONE
+ *   BUSY     a transfer uses it (TLS handshake included)     -> IDLE, CLOSING, GONE
+ *   IDLE     kept alive in libcurl's cache, watched by us    -> BUSY, CLOSING, GONE
+ *   CLOSING  shut down, not yet closed by libcurl            -> GONE
+ *   GONE     closed; the record ends with the transfer that used it
+ */
+#ifndef CPOOL_HTTP_CONN_H
+#define CPOOL_HTTP_CONN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/wheel.h"
+#include "dns/address.h"
+#include "http/origin.h"
+#include "pool/admission.h"
+#include "pool/janitor.h"
+
+struct cpool__transfer;
+
+enum cpool__conn_state {
+  CPOOL__CONN_STOCK,
+  CPOOL__CONN_BUSY,
+  CPOOL__CONN_IDLE,
+  CPOOL__CONN_CLOSING,
+  CPOOL__CONN_GONE
+};
+
+/* X(name, field of cpool_http_stats) */
+#define CPOOL__CLOSE_REASONS(X)                                                                                               \
+  X(PEER, closed_peer)                                                                                                        \
+  X(UNSOLICITED, closed_unsolicited)                                                                                          \
+  X(IDLE, closed_idle)                                                                                                        \
+  X(LIFETIME, closed_lifetime)                                                                                                \
+  X(REQUESTS, closed_requests)                                                                                                \
+  X(RESPONSE, closed_response)                                                                                                \
+  X(ERROR, closed_error)                                                                                                      \
+  X(CANCELLED, closed_cancelled)                                                                                              \
+  X(EVICTED, closed_evicted)                                                                                                  \
+  X(DIAL, closed_dial)                                                                                                        \
+  X(POOL, closed_pool)
+
+enum cpool__close_reason {
+  CPOOL__CLOSE_NONE,
+#define CPOOL__CLOSE_ENUM(name, field) CPOOL__CLOSE_##name,
+  CPOOL__CLOSE_REASONS(CPOOL__CLOSE_ENUM)
+#undef CPOOL__CLOSE_ENUM
+};
+
+struct cpool__conn {
+  cpool_http *pool;
+  struct cpool__route *route;
+  struct cpool__place place;
+  struct cpool__link port_link; /* pool->conns_by_port */
+  struct cpool__timer timer;    /* when idle: the time to go */
+  struct cpool__janitor_life life;
+  struct cpool__transfer *owner; /* BUSY, GONE */
+  uint64_t number;
+  int fd; /* -1: a unix socket that libcurl has not asked for yet, or GONE */
+  enum cpool__conn_state state;
+  enum cpool__close_reason reason; /* why it goes, once that is known */
+  bool in_curl;                    /* libcurl has it and will close it */
+  bool unix_socket;
+  uint16_t local_port;
+  int64_t dns_us, connect_us;
+  struct cpool__address remote;
+  char remote_host[CPOOL__ADDRESS_TEXT];
+};
+
+/* A record without a socket, its place not open yet. NULL: out of memory. */
+struct cpool__conn *cpool__conn_new(struct cpool__route *route);
+static inline struct cpool__conn *cpool__conn_of_place(struct cpool__place *place)
+{
+  return cpool__container_of(place, struct cpool__conn, place);
+}
+/* Gives it its connected socket and puts it into the tables. False: out of memory, the fd is not taken. */
+bool cpool__conn_attach(struct cpool__conn *conn, int fd, const struct cpool__address *remote);
+void cpool__conn_begin(struct cpool__conn *conn, struct cpool__transfer *owner); /* STOCK, IDLE -> BUSY */
+/* The transfer is over and the socket is still open: the oldest request that still dials this route gets it, else it falls idle, or goes when
+ * its time has come. */
+void cpool__conn_end(struct cpool__conn *conn);
+/* A BUSY one that libcurl turned out not to use -> IDLE, without looking further: legal inside libcurl's callbacks. */
+void cpool__conn_unreserve(struct cpool__conn *conn);
+/* IDLE (or STOCK) -> shut down, place free at once; libcurl closes it within two seconds (STOCK: closed here). */
+void cpool__conn_retire(struct cpool__conn *conn, enum cpool__close_reason reason);
+/* The socket was closed by libcurl (its callback), or is closed by us: out of all tables. The record is freed, or stays with its owner as GONE. */
+void cpool__conn_gone(struct cpool__conn *conn);
+/* Frees a GONE one or one that never had a socket; a socket's end is counted under `reason` unless it had one. */
+void cpool__conn_free(struct cpool__conn *conn, enum cpool__close_reason reason);
+struct cpool__conn *cpool__conn_by_fd(cpool_http *pool, int fd);
+/* The connection between these ends, or NULL: what libcurl tells about a reused connection. */
+struct cpool__conn *cpool__conn_by_ends(cpool_http *pool, const char *remote_host, int remote_port, int local_port);
+void cpool__count_opened(struct cpool__route *route);
+void cpool__count_closed(cpool_http *pool, enum cpool__close_reason reason);
+
+/* idle.c: the watch over connections without a request */
+void cpool__idle_begin(struct cpool__conn *conn);
+void cpool__idle_end(struct cpool__conn *conn);
+/* Something happened on an idle socket. */
+void cpool__idle_event(struct cpool__conn *conn);
+/* Whether a plaintext connection that is about to be reused has anything to read (bytes, end, error): it must not be used. */
+bool cpool__idle_peek(struct cpool__conn *conn);
+
+#endif

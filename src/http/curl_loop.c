@@ -1,0 +1,259 @@
+/* curl_loop: one multi handle per identity on the runtime's epoll set and wheel
+ *
+ *   libcurl's socket wish   -> interest noted in the poller (applied once per turn)
+ *   libcurl's timer wish    -> 0: kick_task in this turn; else a timer of the wheel. It is one-shot: forgotten by us before libcurl runs
+ *   after libcurl ran       -> done_task takes the finished transfers out, never inside a callback of libcurl
+ *   a connection retired    -> prune_timer: a transfer that may not open a socket makes libcurl drop what is dead (at most once a second,
+ *                              libcurl's own pace)
+ */
+#include "http/curl_loop.h"
+
+#include <assert.h>
+#include <limits.h>
+#include <sys/epoll.h>
+
+#include "base/memory.h"
+#include "http/conn.h"
+#include "http/http_options.h"
+#include "http/pool.h"
+#include "http/transfer.h"
+
+enum { PRUNE_AFTER_MS = 1001 }; /* libcurl looks at its idle connections when a transfer starts, at most once in 1000 ms */
+
+static void run(struct cpool__curl *curl, int fd, int mask)
+{
+  int running;
+  curl_multi_socket_action(curl->multi, fd, mask, &running);
+  cpool__curl_check_done(curl);
+}
+
+static void kick(struct cpool__task *task)
+{
+  run(cpool__container_of(task, struct cpool__curl, kick_task), CURL_SOCKET_TIMEOUT, 0);
+}
+
+static void on_timer(struct cpool__timer *timer)
+{
+  struct cpool__curl *curl = cpool__container_of(timer, struct cpool__curl, timer);
+  cpool__runtime_defer(curl->pool->rt, &curl->kick_task);
+}
+
+static int timer_wish(CURLM *multi, long timeout_ms, void *user)
+{
+  struct cpool__curl *curl = user;
+  cpool_runtime *rt = curl->pool->rt;
+  (void) multi;
+  if (timeout_ms == 0)
+    cpool__runtime_defer(rt, &curl->kick_task);
+  else
+    cpool__task_cancel(&curl->kick_task);
+  if (timeout_ms > 0)
+    cpool__runtime_arm(rt, &curl->timer, cpool__runtime_now_ms(rt) + (uint64_t) timeout_ms, on_timer);
+  else
+    cpool__runtime_disarm(rt, &curl->timer);
+  return 0;
+}
+
+static uint32_t interest(int what)
+{
+  return (what & CURL_POLL_IN ? (uint32_t) EPOLLIN : 0) | (what & CURL_POLL_OUT ? (uint32_t) EPOLLOUT : 0);
+}
+
+static int curl_mask(uint32_t events)
+{
+  return (events & EPOLLIN ? CURL_CSELECT_IN : 0) | (events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
+         (events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
+}
+
+void cpool__curl_socket_event(void *owner, int fd, uint32_t events)
+{
+  struct cpool__conn *conn = owner;
+  if (conn->owner == NULL)
+    cpool__idle_event(conn);
+  else if (conn->in_curl)
+    run(conn->owner->curl, fd, curl_mask(events));
+}
+
+/* A socket that is none of ours; no libcurl that was tried makes one. */
+static void foreign_event(void *owner, int fd, uint32_t events)
+{
+  run(owner, fd, curl_mask(events));
+}
+
+static int socket_wish(CURL *easy, curl_socket_t fd, int what, void *user, void *unused)
+{
+  struct cpool__curl *curl = user;
+  struct cpool__poller *poller = cpool__runtime_poller(curl->pool->rt);
+  struct cpool__conn *conn = cpool__conn_by_fd(curl->pool, fd);
+  struct cpool__transfer *transfer = NULL;
+  (void) unused;
+  if (conn == NULL) {
+    if (what == CURL_POLL_REMOVE)
+      cpool__poller_forget(poller, fd);
+    else
+      (void) cpool__poller_watch(poller, fd, interest(what), foreign_event, curl);
+    return 0;
+  }
+  if (conn->state == CPOOL__CONN_CLOSING)
+    return 0;
+  if (what == CURL_POLL_REMOVE) {
+    /* the transfer is over or paused. Over: the fd stays watched, as the next request wants the same and an idle one is watched by us */
+    cpool__poller_want(poller, fd, conn->owner != NULL && conn->owner->paused ? 0 : EPOLLIN);
+    return 0;
+  }
+  if (easy != NULL)
+    curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &transfer);
+  if (transfer != NULL && transfer->conn != conn && transfer->req != NULL)
+    cpool__transfer_uses(transfer, conn);
+  cpool__poller_want(poller, fd, interest(what));
+  return 0;
+}
+
+static void collect_done(struct cpool__task *task)
+{
+  struct cpool__curl *curl = cpool__container_of(task, struct cpool__curl, done_task);
+  CURLMsg *msg;
+  int left;
+  while ((msg = curl_multi_info_read(curl->multi, &left)) != NULL) {
+    struct cpool__transfer *transfer = NULL;
+    if (msg->msg != CURLMSG_DONE)
+      continue;
+    CURLcode code = msg->data.result; /* the message dies with the handle's removal */
+    curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, (char **) &transfer);
+    cpool__transfer_done(transfer, code);
+  }
+}
+
+void cpool__curl_check_done(struct cpool__curl *curl)
+{
+  cpool__runtime_defer(curl->pool->rt, &curl->done_task);
+}
+
+static void prune(struct cpool__timer *timer)
+{
+  struct cpool__curl *curl = cpool__container_of(timer, struct cpool__curl, prune_timer);
+  if (curl->closing_count == 0)
+    return;
+  if (curl->pruner == NULL)
+    curl->pruner = cpool__transfer_new(curl);
+  if (curl->pruner != NULL && !cpool__link_in(&curl->pruner->link)) {
+    curl_easy_setopt(curl->pruner->easy, CURLOPT_URL, "http://127.0.0.1:9/"); /* never reached: OPENSOCKET refuses */
+    curl_easy_setopt(curl->pruner->easy, CURLOPT_FRESH_CONNECT, 1L);
+    curl->pruner->touched = true;
+    cpool__list_push_back(&curl->active, &curl->pruner->link);
+    curl_multi_add_handle(curl->multi, curl->pruner->easy);
+  }
+  cpool__curl_prune_soon(curl);
+}
+
+void cpool__curl_prune_soon(struct cpool__curl *curl)
+{
+  cpool_runtime *rt = curl->pool->rt;
+  if (curl->closing_count > 0 && !cpool__timer_armed(&curl->prune_timer))
+    cpool__runtime_arm(rt, &curl->prune_timer, cpool__runtime_now_ms(rt) + PRUNE_AFTER_MS, prune);
+}
+
+void cpool__curl_configure(struct cpool__curl *curl)
+{
+  /* a net below our own limits: sockets that are shut down but not closed yet still count for libcurl */
+  const cpool_http_options *options = &curl->pool->options;
+  int64_t most = (int64_t) cpool__limit32(options->max_connections) + options->max_closing;
+  long cap = (long) (most > INT_MAX ? INT_MAX : most);
+  curl_multi_setopt(curl->multi, CURLMOPT_MAXCONNECTS, cap);
+  curl_multi_setopt(curl->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, cap);
+  curl_multi_setopt(curl->multi, CURLMOPT_MAX_HOST_CONNECTIONS, cap);
+}
+
+int cpool__curl_get(struct cpool__identity *identity, struct cpool__curl **out)
+{
+  cpool_http *pool = identity->pool;
+  if (identity->curl != NULL) {
+    *out = identity->curl;
+    return CPOOL_OK;
+  }
+  struct cpool__curl *curl = cpool__calloc(1, sizeof *curl);
+  if (curl == NULL)
+    return CPOOL_ENOMEM;
+  curl->multi = curl_multi_init();
+  if (curl->multi == NULL) {
+    cpool__free(curl);
+    return CPOOL_ENOMEM;
+  }
+  curl->pool = pool;
+  curl->identity = identity;
+  cpool__list_init(&curl->active);
+  cpool__list_init(&curl->free);
+  cpool__list_init(&curl->routes);
+  curl->kick_task.fn = kick;
+  curl->done_task.fn = collect_done;
+  curl_multi_setopt(curl->multi, CURLMOPT_SOCKETFUNCTION, socket_wish);
+  curl_multi_setopt(curl->multi, CURLMOPT_SOCKETDATA, curl);
+  curl_multi_setopt(curl->multi, CURLMOPT_TIMERFUNCTION, timer_wish);
+  curl_multi_setopt(curl->multi, CURLMOPT_TIMERDATA, curl);
+  curl_multi_setopt(curl->multi, CURLMOPT_PIPELINING, CURLPIPE_NOTHING);
+  cpool__curl_configure(curl);
+  cpool__list_push_back(&pool->identities_used, &curl->link);
+  pthread_mutex_lock(&pool->identities.lock);
+  identity->curl = curl;
+  pthread_mutex_unlock(&pool->identities.lock);
+  *out = curl;
+  return CPOOL_OK;
+}
+
+static void free_transfers(struct cpool__list *list)
+{
+  struct cpool__link *link;
+  while ((link = cpool__list_first(list)) != NULL)
+    cpool__transfer_free(cpool__container_of(link, struct cpool__transfer, link));
+}
+
+void cpool__curl_free(struct cpool__curl *curl, int reason)
+{
+  cpool_http *pool = curl->pool;
+  struct cpool__link *link, *next;
+  if (curl->pruner != NULL)
+    cpool__transfer_free(curl->pruner);
+  assert(cpool__list_empty(&curl->active));
+  free_transfers(&curl->free);
+  for (int fd = 0; fd < pool->conns_capacity; fd++) {
+    struct cpool__conn *conn = pool->conns[fd];
+    if (conn == NULL || conn->route->identity != curl->identity)
+      continue;
+    if (conn->reason == CPOOL__CLOSE_NONE)
+      conn->reason = (enum cpool__close_reason) reason;
+    if (!conn->in_curl)
+      cpool__conn_gone(conn);
+  }
+  curl_multi_cleanup(curl->multi); /* its connections end in our close callback */
+  for (link = cpool__list_first(&curl->routes); link != NULL; link = next) {
+    next = cpool__list_next(&curl->routes, link);
+    cpool__route_free(cpool__container_of(link, struct cpool__route, identity_link));
+  }
+  cpool__runtime_disarm(pool->rt, &curl->timer);
+  cpool__runtime_disarm(pool->rt, &curl->prune_timer);
+  cpool__task_cancel(&curl->kick_task);
+  cpool__task_cancel(&curl->done_task);
+  cpool__link_remove(&curl->link);
+  pthread_mutex_lock(&pool->identities.lock);
+  curl->identity->curl = NULL;
+  pthread_mutex_unlock(&pool->identities.lock);
+  cpool__free(curl);
+}
+
+void cpool__identity_unused(struct cpool__msg *msg)
+{
+  struct cpool__identity *identity = cpool__container_of(msg, struct cpool__identity, unused_msg);
+  cpool_http *pool = identity->pool;
+  pthread_mutex_lock(&pool->identities.lock);
+  bool unused = identity->refs == 0;
+  pthread_mutex_unlock(&pool->identities.lock);
+  /* A session may take it up again meanwhile. It then finds no curl part, and its first request makes one. */
+  if (unused && identity->curl != NULL)
+    cpool__curl_free(identity->curl, CPOOL__CLOSE_EVICTED);
+  pthread_mutex_lock(&pool->identities.lock);
+  identity->unused_posted = false;
+  if (identity->refs == 0)
+    cpool__identity_remove_locked(identity);
+  pthread_mutex_unlock(&pool->identities.lock);
+  cpool__http_leave_on_loop(pool);
+}

@@ -1,0 +1,45 @@
+/* curl_loop: one multi handle per identity, driven by the runtime's poller and wheel */
+#ifndef CPOOL_HTTP_CURL_LOOP_H
+#define CPOOL_HTTP_CURL_LOOP_H
+
+#include <curl/curl.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "core/runtime.h"
+#include "http/identity.h"
+
+struct cpool__conn;
+struct cpool__transfer;
+
+struct cpool__curl {
+  cpool_http *pool;
+  struct cpool__identity *identity;
+  CURLM *multi;
+  struct cpool__link link;   /* pool->identities_used */
+  struct cpool__list active; /* transfers in the multi */
+  struct cpool__list free;   /* transfers ready for use, last used first */
+  struct cpool__list routes;
+  struct cpool__timer timer; /* libcurl's wish */
+  struct cpool__task kick_task; /* libcurl wants to run now */
+  struct cpool__task done_task; /* libcurl may have finished transfers */
+  struct cpool__timer prune_timer;
+  struct cpool__transfer *pruner; /* a handle that never connects: it makes libcurl close what is dead */
+  uint32_t closing_count, idle_count;
+  int32_t untouched_count; /* transfers that libcurl has not begun: held back by its own queue */
+};
+
+/* The identity's curl part, made when missing. CPOOL_ENOMEM. */
+int cpool__curl_get(struct cpool__identity *identity, struct cpool__curl **out);
+/* No transfer is active. Closes all its connections. */
+void cpool__curl_free(struct cpool__curl *curl, int reason);
+void cpool__curl_configure(struct cpool__curl *curl); /* after the pool's limits changed */
+/* One of its connections was shut down: libcurl has to notice, within two seconds. */
+void cpool__curl_prune_soon(struct cpool__curl *curl);
+/* A transfer was added or removed: libcurl may have finished others meanwhile. */
+void cpool__curl_check_done(struct cpool__curl *curl);
+/* libcurl's socket events of a connection that is in use. */
+void cpool__curl_socket_event(void *conn, int fd, uint32_t events);
+
+#endif

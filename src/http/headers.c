@@ -1,0 +1,190 @@
+/* headers: nodes first, their lines behind them, all in one block; names are compared as ASCII, whatever the locale */
+#include "http/headers.h"
+
+#include <string.h>
+
+#include "core/error.h"
+
+static unsigned char lower(char byte)
+{
+  return (unsigned char) (byte >= 'A' && byte <= 'Z' ? byte - 'A' + 'a' : byte);
+}
+
+bool cpool__names_equal(const char *a, size_t a_len, const char *b, size_t b_len)
+{
+  if (a_len != b_len)
+    return false;
+  for (size_t at = 0; at < a_len; at++) {
+    if (lower(a[at]) != lower(b[at]))
+      return false;
+  }
+  return true;
+}
+
+/* tchar of RFC 9110 section 5.6.2 */
+static bool is_tchar(char byte)
+{
+  unsigned char low = lower(byte);
+  return (low >= 'a' && low <= 'z') || (low >= '0' && low <= '9') || (low != '\0' && strchr("!#$%&'*+-.^_`|~", low) != NULL);
+}
+
+bool cpool__token_span_valid(const char *text, size_t len)
+{
+  for (size_t at = 0; at < len; at++) {
+    if (!is_tchar(text[at]))
+      return false;
+  }
+  return len > 0;
+}
+
+bool cpool__token_valid(const char *text)
+{
+  return cpool__token_span_valid(text, strlen(text));
+}
+
+/* ------------------------------------------------------------------------------------------------------------- checks */
+
+/* These describe the connection or the framing, which the library decides. */
+static bool is_reserved(const char *name, size_t len)
+{
+  static const char *const reserved[] = {"content-length", "transfer-encoding", "connection", "keep-alive", "proxy-connection",
+                                         "upgrade", "te", "trailer", "expect"};
+  for (size_t i = 0; i < sizeof reserved / sizeof reserved[0]; i++) {
+    if (cpool__names_equal(name, len, reserved[i], strlen(reserved[i])))
+      return true;
+  }
+  return false;
+}
+
+static bool value_valid(const char *value, size_t *len)
+{
+  const char *at = value;
+  for (; *at != '\0'; at++) {
+    unsigned char byte = (unsigned char) *at;
+    if ((byte < 0x20 && byte != '\t') || byte == 0x7f)
+      return false;
+  }
+  *len = (size_t) (at - value);
+  return true;
+}
+
+int cpool__headers_check(const cpool_header *headers, size_t count)
+{
+  size_t bytes = 0;
+  if (headers == NULL && count > 0)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "headers: NULL, with a header_count of %zu", count);
+  for (size_t i = 0; i < count; i++) {
+    const char *name = headers[i].name;
+    size_t value_len;
+    if (name == NULL || headers[i].value == NULL)
+      return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "headers[%zu]: its %s is NULL", i, name == NULL ? "name" : "value");
+    size_t name_len = strlen(name);
+    if (!cpool__token_span_valid(name, name_len))
+      return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "headers[%zu]: the name \"%.64s\" is not a token", i, name);
+    if (is_reserved(name, name_len))
+      return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "headers[%zu]: %s is set by the library alone", i, name);
+    if (!value_valid(headers[i].value, &value_len))
+      return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "headers[%zu]: the value of %.64s has a control byte", i, name);
+    if (name_len > CPOOL__HEAD_MAX_BYTES || value_len > CPOOL__HEAD_MAX_BYTES)
+      bytes = (size_t) CPOOL__HEAD_MAX_BYTES + 1;
+    else
+      bytes += name_len + value_len + 4; /* ": " and CRLF */
+    if (bytes > CPOOL__HEAD_MAX_BYTES)
+      return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "headers: longer than %d bytes in all, reached at headers[%zu] (%.64s)",
+                           CPOOL__HEAD_MAX_BYTES, i, name);
+  }
+  return CPOOL_OK;
+}
+
+static bool has_name(const cpool_header *headers, size_t count, const char *name, size_t len)
+{
+  for (size_t i = 0; i < count; i++) {
+    if (lower(headers[i].name[0]) == lower(name[0]) && cpool__names_equal(headers[i].name, strlen(headers[i].name), name, len))
+      return true;
+  }
+  return false;
+}
+
+bool cpool__headers_find(const cpool_header *headers, size_t count, const char *name)
+{
+  return has_name(headers, count, name, strlen(name));
+}
+
+/* ------------------------------------------------------------------------------------------------------------- layout */
+
+/* Length of the name that a line in libcurl's notation begins with. */
+static size_t line_name_len(const char *line)
+{
+  return strcspn(line, ":;");
+}
+
+static bool list_has_name(const struct cpool__header_list *list, const char *name, size_t len)
+{
+  for (size_t i = 0; list != NULL && i < list->count; i++) {
+    const char *line = list->nodes[i].data;
+    if (lower(line[0]) == lower(name[0]) && cpool__names_equal(line, line_name_len(line), name, len))
+      return true;
+  }
+  return false;
+}
+
+size_t cpool__headers_size(const struct cpool__header_list *base, const cpool_header *headers, size_t count,
+                           const char *const *extra, size_t extra_count)
+{
+  size_t nodes = (base == NULL ? 0 : base->count) + count + extra_count;
+  size_t bytes = nodes * sizeof(struct curl_slist) + (base == NULL ? 0 : base->bytes);
+  for (size_t i = 0; i < count; i++)
+    bytes += strlen(headers[i].name) + strlen(headers[i].value) + 3; /* ": " and NUL */
+  for (size_t i = 0; i < extra_count; i++)
+    bytes += strlen(extra[i]) + 1;
+  return bytes;
+}
+
+struct layout {
+  struct cpool__header_list *list;
+  char *at; /* where the next line's text goes */
+};
+
+/* Adds "left" "between" "right" as one line. */
+static void add_line(struct layout *layout, const char *left, size_t left_len, const char *between, const char *right,
+                     size_t right_len)
+{
+  struct cpool__header_list *list = layout->list;
+  size_t between_len = strlen(between), len = left_len + between_len + right_len;
+  memcpy(layout->at, left, left_len);
+  memcpy(layout->at + left_len, between, between_len);
+  memcpy(layout->at + left_len + between_len, right, right_len);
+  layout->at[len] = '\0';
+  list->nodes[list->count] = (struct curl_slist){.data = layout->at};
+  if (list->count > 0)
+    list->nodes[list->count - 1].next = &list->nodes[list->count];
+  list->count++;
+  list->bytes += len + 2;
+  layout->at += len + 1;
+}
+
+void cpool__headers_build(struct cpool__header_list *out, void *memory, const struct cpool__header_list *base,
+                          const cpool_header *headers, size_t count, const char *const *extra, size_t extra_count)
+{
+  size_t nodes = (base == NULL ? 0 : base->count) + count + extra_count;
+  *out = (struct cpool__header_list){.nodes = memory};
+  struct layout layout = {out, (char *) memory + nodes * sizeof(struct curl_slist)};
+  for (size_t i = 0; base != NULL && i < base->count; i++) {
+    const char *line = base->nodes[i].data;
+    if (!has_name(headers, count, line, line_name_len(line)))
+      add_line(&layout, line, strlen(line), "", "", 0);
+  }
+  for (size_t i = 0; i < count; i++) {
+    const char *value = headers[i].value;
+    value += strspn(value, " \t"); /* libcurl takes a value of blanks for none, which would suppress the header */
+    size_t name_len = strlen(headers[i].name), value_len = strlen(value);
+    add_line(&layout, headers[i].name, name_len, value_len == 0 ? ";" : ": ", value, value_len);
+  }
+  for (size_t i = 0; i < extra_count; i++) {
+    size_t name_len = line_name_len(extra[i]);
+    if (!has_name(headers, count, extra[i], name_len) && !list_has_name(base, extra[i], name_len))
+      add_line(&layout, extra[i], strlen(extra[i]), "", "", 0);
+  }
+  if (out->count == 0)
+    out->nodes = NULL;
+}

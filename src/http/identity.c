@@ -1,0 +1,204 @@
+/* identity: a table from the settings' bytes to their identity; entries live as long as someone refers to them or the loop still has to clear up */
+#include "http/identity.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "core/error.h"
+#include "http/pool.h"
+
+/* A key is FIXED_BYTES of numbers, then per text a length and its bytes with their NUL, so that the texts are used where they stand. */
+enum { TEXTS = 5, FIXED_BYTES = 3 * sizeof(int32_t), STACK_BYTES = 1024 };
+static const uint32_t NO_TEXT = UINT32_MAX; /* as a length: not set */
+
+struct texts {
+  const char *at[TEXTS];
+};
+
+static struct texts texts_of(const cpool_session_options *options)
+{
+  return (struct texts){{options->ca_file, options->client_cert_file, options->client_key_file, options->client_key_password,
+                         options->unix_socket_path}};
+}
+
+static size_t key_size(const struct texts *texts)
+{
+  size_t size = FIXED_BYTES + TEXTS * sizeof(uint32_t);
+  for (int i = 0; i < TEXTS; i++)
+    size += texts->at[i] == NULL ? 0 : strlen(texts->at[i]) + 1;
+  return size;
+}
+
+static void key_write(char *out, const cpool_session_options *options, const struct texts *texts)
+{
+  const int32_t numbers[3] = {options->tls_verify == CPOOL_OFF ? 0 : 1, options->tls_min_version, options->address_policy};
+  memcpy(out, numbers, sizeof numbers);
+  out += sizeof numbers;
+  for (int i = 0; i < TEXTS; i++) {
+    uint32_t len = texts->at[i] == NULL ? NO_TEXT : (uint32_t) strlen(texts->at[i]);
+    memcpy(out, &len, sizeof len);
+    out += sizeof len;
+    if (len != NO_TEXT) {
+      memcpy(out, texts->at[i], len + (size_t) 1);
+      out += len + (size_t) 1;
+    }
+  }
+}
+
+/* The i-th text within a key, or NULL. */
+static const char *key_text(const char *key, int i)
+{
+  const char *at = key + FIXED_BYTES;
+  for (;; i--) {
+    uint32_t len;
+    memcpy(&len, at, sizeof len);
+    at += sizeof len;
+    if (i == 0)
+      return len == NO_TEXT ? NULL : at;
+    at += len == NO_TEXT ? 0 : len + (size_t) 1;
+  }
+}
+
+static struct cpool__identity *identity_of(const struct cpool__table_entry *entry)
+{
+  return cpool__container_of(entry, struct cpool__identity, entry);
+}
+
+static int same_key(const struct cpool__table_entry *entry, const void *key, size_t len)
+{
+  const struct cpool__identity *identity = identity_of(entry);
+  return identity->key_len == len && memcmp(identity->key, key, len) == 0;
+}
+
+static struct cpool__identity *identity_new(cpool_http *pool, const char *key, size_t key_len)
+{
+  struct cpool__identity *identity = cpool__calloc(1, sizeof *identity + key_len);
+  if (identity == NULL)
+    return NULL;
+  char *own = (char *) (identity + 1);
+  memcpy(own, key, key_len);
+  int32_t numbers[3];
+  memcpy(numbers, own, sizeof numbers);
+  identity->pool = pool;
+  identity->unused_msg.fn = cpool__identity_unused;
+  identity->tls_verify = numbers[0] != 0;
+  identity->tls_min_version = numbers[1];
+  identity->address_policy = numbers[2];
+  identity->ca_file = key_text(own, 0);
+  identity->client_cert_file = key_text(own, 1);
+  identity->client_key_file = key_text(own, 2);
+  identity->client_key_password = key_text(own, 3);
+  identity->unix_socket_path = key_text(own, 4);
+  identity->key_len = key_len;
+  identity->key = own;
+  return identity;
+}
+
+static void identity_free(struct cpool__identity *identity)
+{
+  assert(identity->curl == NULL);
+  if (identity->client_key_password != NULL)
+    explicit_bzero(identity + 1, identity->key_len);
+  cpool__free(identity);
+}
+
+void cpool__identities_init(struct cpool__identities *ids, int32_t limit)
+{
+  *ids = (struct cpool__identities){.limit = limit};
+  pthread_mutex_init(&ids->lock, NULL);
+  cpool__table_init(&ids->table, same_key);
+}
+
+void cpool__identities_fini(struct cpool__identities *ids)
+{
+  assert(ids->count == 0);
+  struct cpool__table_entry *next;
+  for (struct cpool__table_entry *entry = cpool__table_next(&ids->table, NULL); entry != NULL; entry = next) {
+    next = cpool__table_next(&ids->table, entry);
+    cpool__table_remove(&ids->table, entry);
+    identity_free(identity_of(entry));
+  }
+  cpool__table_fini(&ids->table);
+  pthread_mutex_destroy(&ids->lock);
+}
+
+/* Under the lock. */
+static int take_locked(cpool_http *pool, const char *key, size_t key_len, struct cpool__identity **out)
+{
+  struct cpool__identities *ids = &pool->identities;
+  struct cpool__table_entry *entry = cpool__table_find(&ids->table, key, key_len);
+  struct cpool__identity *identity = entry == NULL ? NULL : identity_of(entry);
+  if ((identity == NULL || identity->refs == 0) && ids->count >= ids->limit)
+    return cpool__refuse(CPOOL_EFULL, CPOOL_LAYER_POOL,
+                         "max_identities: %d different TLS, address and socket settings are in use already", (int) ids->limit);
+  if (identity == NULL) {
+    identity = identity_new(pool, key, key_len);
+    if (identity == NULL || cpool__table_insert(&ids->table, &identity->entry, identity->key, key_len) != 0) {
+      if (identity != NULL)
+        identity_free(identity);
+      return cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "no memory for an identity");
+    }
+  }
+  if (identity->refs++ == 0)
+    ids->count++;
+  *out = identity;
+  return CPOOL_OK;
+}
+
+int cpool__identity_take(cpool_http *pool, const cpool_session_options *options, struct cpool__identity **out)
+{
+  char stack[STACK_BYTES];
+  struct texts texts = texts_of(options);
+  size_t len = key_size(&texts);
+  char *key = len <= sizeof stack ? stack : cpool__malloc(len);
+  if (key == NULL)
+    return cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "no memory for an identity");
+  key_write(key, options, &texts);
+
+  pthread_mutex_lock(&pool->identities.lock);
+  int status = take_locked(pool, key, len, out);
+  pthread_mutex_unlock(&pool->identities.lock);
+
+  if (options->client_key_password != NULL)
+    explicit_bzero(key, len);
+  if (key != stack)
+    cpool__free(key);
+  return status;
+}
+
+void cpool__identity_hold(struct cpool__identity *identity)
+{
+  struct cpool__identities *ids = &identity->pool->identities;
+  pthread_mutex_lock(&ids->lock);
+  assert(identity->refs > 0);
+  identity->refs++;
+  pthread_mutex_unlock(&ids->lock);
+}
+
+void cpool__identity_drop(struct cpool__identity *identity)
+{
+  cpool_http *pool = identity->pool;
+  struct cpool__identities *ids = &pool->identities;
+  bool post = false;
+  pthread_mutex_lock(&ids->lock);
+  assert(identity->refs > 0);
+  if (--identity->refs == 0) {
+    ids->count--;
+    post = identity->curl != NULL && !identity->unused_posted;
+    if (post)
+      identity->unused_posted = true; /* keeps it from being freed before the message has run */
+    else if (identity->curl == NULL && !identity->unused_posted)
+      cpool__identity_remove_locked(identity);
+  }
+  pthread_mutex_unlock(&ids->lock);
+  if (post)
+    cpool__runtime_post(pool->rt, &identity->unused_msg);
+}
+
+void cpool__identity_remove_locked(struct cpool__identity *identity)
+{
+  assert(identity->refs == 0);
+  cpool__table_remove(&identity->pool->identities.table, &identity->entry);
+  identity_free(identity);
+}

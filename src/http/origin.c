@@ -1,0 +1,217 @@
+/* origin: hosts, their routes and their published rows */
+#include "http/origin.h"
+
+#include <assert.h>
+#include <netinet/in.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "core/error.h"
+#include "core/options.h"
+#include "http/conn.h"
+#include "http/curl_loop.h"
+#include "http/http_options.h"
+#include "http/overrides.h"
+#include "http/pool.h"
+
+_Static_assert(sizeof(cpool_origin_stats) == sizeof(((cpool_origin_stats *) 0)->origin) + CPOOL__ORIGIN_WORDS * sizeof(uint64_t),
+               "a row is a name and 64-bit words");
+
+int cpool__origin_same(const struct cpool__table_entry *entry, const void *key, size_t len)
+{
+  const struct cpool__origin *org = cpool__container_of(entry, const struct cpool__origin, entry);
+  return strlen(org->key) == len && memcmp(org->key, key, len) == 0;
+}
+
+static void configure(struct cpool__origin *org)
+{
+  cpool_http_options own = org->pool->options;
+  cpool__overrides_apply(org->pool, org->key, &own);
+  cpool__http_janitor_rules(&own, &org->rules);
+  cpool__origin_limit(&org->pool->admission, &org->policy, cpool__limit32(own.max_connections_per_host));
+  cpool__origin_touch(org);
+}
+
+static void origin_free(struct cpool__origin *org)
+{
+  cpool_http *pool = org->pool;
+  struct cpool__link *link;
+  while ((link = cpool__list_first(&org->routes)) != NULL)
+    cpool__route_free(cpool__container_of(link, struct cpool__route, link));
+  assert(org->policy.place_count == 0 && cpool__list_empty(&org->policy.waiters));
+  cpool__link_remove(&org->policy.link);
+  pthread_mutex_lock(&pool->origins_lock);
+  cpool__link_remove(&org->link);
+  pthread_mutex_unlock(&pool->origins_lock);
+  cpool__link_remove(&org->unused_link);
+  cpool__link_remove(&org->dirty_link);
+  cpool__table_remove(&pool->origins, &org->entry);
+  pool->origin_count--;
+  curl_url_cleanup(org->url);
+  cpool__free(org);
+}
+
+static int make_room(cpool_http *pool)
+{
+  if (pool->origin_count < pool->options.max_origins)
+    return CPOOL_OK;
+  struct cpool__link *oldest = cpool__list_first(&pool->origins_unused);
+  if (oldest == NULL)
+    return CPOOL_EFULL;
+  origin_free(cpool__container_of(oldest, struct cpool__origin, unused_link));
+  return CPOOL_OK;
+}
+
+static int origin_new(cpool_http *pool, const struct cpool__authority *authority, const char *key, size_t len,
+                      struct cpool__origin **out)
+{
+  int rc = make_room(pool);
+  if (rc != CPOOL_OK)
+    return rc;
+  size_t host_len = strlen(authority->host);
+  struct cpool__origin *org = cpool__calloc(1, sizeof *org + len + 1 + host_len + 1);
+  if (org == NULL)
+    return CPOOL_ENOMEM;
+  memcpy(org->key, key, len);
+  org->host = org->key + len + 1;
+  memcpy(org->host, authority->host, host_len);
+  org->pool = pool;
+  org->tls = authority->tls;
+  org->port = authority->port;
+  cpool__list_init(&org->routes);
+  cpool__origin_policy_init(&org->policy, 1);
+  org->url = curl_url();
+  if (org->url == NULL || curl_url_set(org->url, CURLUPART_URL, authority->origin, 0) != CURLUE_OK ||
+      cpool__table_insert(&pool->origins, &org->entry, key, len) != 0) {
+    curl_url_cleanup(org->url);
+    cpool__free(org);
+    return CPOOL_ENOMEM;
+  }
+  org->number = ++pool->last_origin;
+  pool->origin_count++;
+  pthread_mutex_lock(&pool->origins_lock);
+  cpool__list_push_back(&pool->origins_list, &org->link);
+  pthread_mutex_unlock(&pool->origins_lock);
+  cpool__list_push_back(&pool->origins_unused, &org->unused_link);
+  configure(org);
+  *out = org;
+  return CPOOL_OK;
+}
+
+static int route_new(struct cpool__origin *org, struct cpool__identity *identity, struct cpool__route **out)
+{
+  struct cpool__curl *curl;
+  int rc = cpool__curl_get(identity, &curl);
+  if (rc != CPOOL_OK)
+    return rc;
+  struct cpool__route *route = cpool__calloc(1, sizeof *route);
+  if (route == NULL)
+    return CPOOL_ENOMEM;
+  route->origin = org;
+  route->identity = identity;
+  cpool__group_init(&route->group, &org->policy);
+  cpool__list_init(&route->dialling);
+  cpool__list_push_back(&org->routes, &route->link);
+  cpool__list_push_back(&curl->routes, &route->identity_link);
+  *out = route;
+  return CPOOL_OK;
+}
+
+int cpool__route_get(cpool_http *pool, const struct cpool__authority *authority, struct cpool__identity *identity,
+                     struct cpool__route **out)
+{
+  char joined[512];
+  const char *key = authority->origin;
+  size_t len = strlen(key);
+  if (identity->unix_socket_path != NULL) { /* host and path are bounded: 253 and 107 bytes */
+    len = (size_t) snprintf(joined, sizeof joined, "%s via %s", authority->origin, identity->unix_socket_path);
+    key = joined;
+  }
+  struct cpool__table_entry *entry = cpool__table_find(&pool->origins, key, len);
+  struct cpool__origin *org = entry != NULL ? cpool__container_of(entry, struct cpool__origin, entry) : NULL;
+  if (org == NULL) {
+    int rc = origin_new(pool, authority, key, len, &org);
+    if (rc != CPOOL_OK)
+      return rc;
+  }
+  for (struct cpool__link *link = cpool__list_first(&org->routes); link != NULL;
+       link = cpool__list_next(&org->routes, link)) {
+    struct cpool__route *route = cpool__container_of(link, struct cpool__route, link);
+    if (route->identity == identity) {
+      *out = route;
+      return CPOOL_OK;
+    }
+  }
+  return route_new(org, identity, out);
+}
+
+void cpool__route_use(struct cpool__route *route)
+{
+  route->use_count++;
+  if (route->origin->use_count++ == 0)
+    cpool__link_remove(&route->origin->unused_link);
+}
+
+void cpool__route_unuse(struct cpool__route *route)
+{
+  struct cpool__origin *org = route->origin;
+  assert(route->use_count > 0 && org->use_count > 0);
+  route->use_count--;
+  if (--org->use_count == 0)
+    cpool__list_push_back(&org->pool->origins_unused, &org->unused_link);
+}
+
+void cpool__route_free(struct cpool__route *route)
+{
+  assert(route->use_count == 0 && cpool__list_empty(&route->dialling));
+  cpool__link_remove(&route->link);
+  cpool__link_remove(&route->identity_link);
+  cpool__free(route);
+}
+
+void cpool__origin_touch(struct cpool__origin *org)
+{
+  if (!cpool__link_in(&org->dirty_link))
+    cpool__list_push_back(&org->pool->origins_dirty, &org->dirty_link);
+  cpool__http_touch(org->pool);
+}
+
+void cpool__origins_publish(cpool_http *pool)
+{
+  struct cpool__link *link;
+  while ((link = cpool__list_pop_front(&pool->origins_dirty)) != NULL) {
+    struct cpool__origin *org = cpool__container_of(link, struct cpool__origin, dirty_link);
+    const struct cpool__origin_policy *policy = &org->policy;
+    const uint64_t row[CPOOL__ORIGIN_WORDS] = {
+        (uint64_t) policy->place_count,
+        (uint64_t) policy->busy_count,
+        (uint64_t) policy->idle_count,
+        (uint64_t) (policy->place_count - policy->busy_count - policy->idle_count),
+        (uint64_t) policy->waiting_count,
+        (uint64_t) policy->limit,
+        org->requests,
+        org->succeeded,
+        org->failed,
+        org->opened,
+        org->reused,
+    };
+    for (int i = 0; i < CPOOL__ORIGIN_WORDS; i++)
+      atomic_store_explicit(&org->row[i], row[i], memory_order_relaxed);
+  }
+}
+
+void cpool__origins_configure(cpool_http *pool)
+{
+  for (struct cpool__link *link = cpool__list_first(&pool->origins_list); link != NULL;
+       link = cpool__list_next(&pool->origins_list, link))
+    configure(cpool__container_of(link, struct cpool__origin, link));
+}
+
+void cpool__origins_fini(cpool_http *pool)
+{
+  struct cpool__link *link;
+  while ((link = cpool__list_first(&pool->origins_list)) != NULL)
+    origin_free(cpool__container_of(link, struct cpool__origin, link));
+}

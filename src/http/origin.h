@@ -1,0 +1,68 @@
+/* origin: one host of the pool: its limits, its parsed URL, its counters, and a route per identity that talks to it. Loop thread, but for the published rows. */
+#ifndef CPOOL_HTTP_ORIGIN_H
+#define CPOOL_HTTP_ORIGIN_H
+
+#include <curl/curl.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <cpool.h>
+
+#include "base/list.h"
+#include "base/table.h"
+#include "http/identity.h"
+#include "http/url.h"
+#include "pool/admission.h"
+#include "pool/janitor.h"
+
+enum { CPOOL__ORIGIN_WORDS = (sizeof(cpool_origin_stats) - sizeof(((cpool_origin_stats *) 0)->origin)) / sizeof(uint64_t) };
+
+struct cpool__origin {
+  struct cpool__table_entry entry;
+  struct cpool__link link;        /* pool->origins_list, under origins_lock */
+  struct cpool__link unused_link; /* pool->origins_unused, when nothing of it is in use */
+  struct cpool__link dirty_link;  /* pool->origins_dirty: its row is to be published */
+  cpool_http *pool;
+  uint64_t number; /* position for cpool_http_origins_get */
+  struct cpool__origin_policy policy;
+  struct cpool__janitor_rules rules;
+  struct cpool__list routes;
+  uint32_t use_count; /* requests, connections, dials */
+  bool tls;
+  uint16_t port;
+  int prefer_family; /* AF_INET once IPv6 was found dead */
+  CURLU *url;
+  char *host; /* within the key's block */
+  uint64_t requests, succeeded, failed, opened, reused;
+  char last_error[64]; /* of its dials, for the text of a queue timeout */
+  _Atomic uint64_t row[CPOOL__ORIGIN_WORDS];
+  char key[]; /* "https://host:port", with " via /path" for a unix socket */
+};
+
+/* An origin under one identity: its connections are interchangeable. */
+struct cpool__route {
+  struct cpool__link link;          /* origin->routes */
+  struct cpool__link identity_link; /* identity's curl part */
+  struct cpool__group group;
+  struct cpool__origin *origin;
+  struct cpool__identity *identity;
+  struct cpool__list dialling; /* requests that dial, oldest first */
+  uint32_t use_count;
+};
+
+int cpool__origin_same(const struct cpool__table_entry *entry, const void *key, size_t len); /* for pool->origins */
+/* Finds or makes. CPOOL_EFULL: max_origins are in use; CPOOL_ENOMEM. */
+int cpool__route_get(cpool_http *pool, const struct cpool__authority *authority, struct cpool__identity *identity,
+                     struct cpool__route **out);
+void cpool__route_use(struct cpool__route *route);
+void cpool__route_unuse(struct cpool__route *route);
+/* No request, dial or connection uses it: its identity goes. */
+void cpool__route_free(struct cpool__route *route);
+/* The row changed: it is published at the end of the turn. */
+void cpool__origin_touch(struct cpool__origin *origin);
+void cpool__origins_publish(cpool_http *pool);
+/* New pool options or overrides: limits and rules again. */
+void cpool__origins_configure(cpool_http *pool);
+void cpool__origins_fini(cpool_http *pool);
+
+#endif

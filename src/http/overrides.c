@@ -1,0 +1,170 @@
+/* overrides: options of one host */
+#include "http/overrides.h"
+
+#include <string.h>
+
+#include "base/memory.h"
+#include "core/error.h"
+#include "core/options.h"
+#include "core/structs.h"
+#include "http/http_options.h"
+#include "http/origin.h"
+#include "http/pool.h"
+
+/* X(key): what may be overridden. */
+#define KEYS(X) X(max_connections_per_host) X(keepalive_timeout_ms) X(max_lifetime_ms) X(max_requests_per_connection)
+
+struct override {
+  struct cpool__link link;
+  cpool_http_options values; /* 0: not overridden */
+  char origin[];
+};
+
+struct set_msg {
+  struct cpool__msg msg;
+  cpool_http *pool;
+  struct override *made; /* used when the host has none yet */
+  const char *key;       /* of the table: static */
+  cpool_http_options values;
+};
+
+static struct override *find(cpool_http *pool, const char *origin, size_t len)
+{
+  for (struct cpool__link *link = cpool__list_first(&pool->overrides); link != NULL;
+       link = cpool__list_next(&pool->overrides, link)) {
+    struct override *override = cpool__container_of(link, struct override, link);
+    if (strncmp(override->origin, origin, len) == 0 && override->origin[len] == '\0')
+      return override;
+  }
+  return NULL;
+}
+
+static void copy_key(cpool_http_options *to, const cpool_http_options *from, const char *key)
+{
+#define COPY(name)                                                                                                            \
+  if (strcmp(key, #name) == 0)                                                                                                \
+    to->name = from->name;
+  KEYS(COPY)
+#undef COPY
+}
+
+static bool empty(const cpool_http_options *values)
+{
+#define IS_SET(name) || values->name != 0
+  return !(false KEYS(IS_SET));
+#undef IS_SET
+}
+
+void cpool__overrides_apply(cpool_http *pool, const char *key, cpool_http_options *options)
+{
+  const char *via = strstr(key, " via "); /* a host behind a unix socket goes by its name alone */
+  struct override *override = find(pool, key, via != NULL ? (size_t) (via - key) : strlen(key));
+  if (override == NULL)
+    return;
+#define APPLY(name)                                                                                                           \
+  if (override->values.name != 0)                                                                                             \
+    options->name = override->values.name;
+  KEYS(APPLY)
+#undef APPLY
+}
+
+static void on_set(struct cpool__msg *msg)
+{
+  struct set_msg *set = cpool__container_of(msg, struct set_msg, msg);
+  cpool_http *pool = set->pool;
+  struct override *override = find(pool, set->made->origin, strlen(set->made->origin));
+  if (override == NULL) {
+    override = set->made;
+    set->made = NULL;
+    cpool__list_push_back(&pool->overrides, &override->link);
+  } else {
+    atomic_fetch_sub_explicit(&pool->override_count, 1, memory_order_relaxed);
+  }
+  copy_key(&override->values, &set->values, set->key);
+  if (empty(&override->values)) {
+    cpool__link_remove(&override->link);
+    cpool__free(override);
+    atomic_fetch_sub_explicit(&pool->override_count, 1, memory_order_relaxed);
+  }
+  if (pool->state != CPOOL__HTTP_CLOSED)
+    cpool__origins_configure(pool);
+  cpool__free(set->made);
+  cpool__free(set);
+  cpool__http_leave_on_loop(pool);
+}
+
+/* Parses the value through the pool's own table. */
+static int parse(const char *key, const char *value, struct set_msg *set)
+{
+  const struct cpool__option *option = NULL;
+#define FIND(name)                                                                                                            \
+  if (strcmp(key, #name) == 0)                                                                                                \
+    option = cpool__options_find(&cpool__http_option_table, key);
+  KEYS(FIND)
+#undef FIND
+  if (option == NULL)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "origin_set: key %.64s cannot be set for one host", key);
+  set->key = option->key;
+  if (value == NULL)
+    return CPOOL_OK;
+  return cpool__options_set(&cpool__http_option_table, &set->values, sizeof set->values, key, value);
+}
+
+int cpool_http_origin_set(cpool_http *pool, const char *origin, const char *key, const char *value)
+{
+  struct cpool__url url = {0};
+  struct set_msg *set = NULL;
+  size_t len;
+  if (pool == NULL || origin == NULL || key == NULL)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "origin_set: pool, origin and key are needed");
+  int rc = cpool__http_usable(pool);
+  if (rc == CPOOL_OK)
+    rc = cpool__url_parse(&pool->urls, origin, "origin", &url);
+  if (rc != CPOOL_OK)
+    return rc;
+  if (url.target_len > 1 || (url.target_len == 1 && url.target[0] != '/')) {
+    rc = cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "origin_set: origin has a path or query");
+    goto done;
+  }
+  len = strlen(url.authority->origin);
+  set = cpool__calloc(1, sizeof *set);
+  if (set != NULL)
+    set->made = cpool__calloc(1, sizeof *set->made + len + 1);
+  if (set == NULL || set->made == NULL) {
+    rc = cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "origin_set: no memory");
+    goto done;
+  }
+  memcpy(set->made->origin, url.authority->origin, len);
+  rc = parse(key, value, set);
+  if (rc != CPOOL_OK)
+    goto done;
+  if (atomic_fetch_add_explicit(&pool->override_count, 1, memory_order_relaxed) >=
+      atomic_load_explicit(&pool->max_overrides, memory_order_relaxed)) {
+    atomic_fetch_sub_explicit(&pool->override_count, 1, memory_order_relaxed);
+    rc = cpool__refuse(CPOOL_EFULL, CPOOL_LAYER_POOL, "origin_set: max_origins hosts have options of their own");
+    goto done;
+  }
+  rc = cpool__http_enter(pool);
+  if (rc != CPOOL_OK) {
+    atomic_fetch_sub_explicit(&pool->override_count, 1, memory_order_relaxed);
+    goto done;
+  }
+  set->pool = pool;
+  set->msg.fn = on_set;
+  cpool__runtime_post(pool->rt, &set->msg);
+  set = NULL;
+
+done:
+  if (set != NULL)
+    cpool__free(set->made);
+  cpool__free(set);
+  cpool__authority_free(url.owned);
+  return rc;
+}
+
+void cpool__overrides_fini(cpool_http *pool)
+{
+  struct cpool__link *link;
+  while ((link = cpool__list_pop_front(&pool->overrides)) != NULL)
+    cpool__free(cpool__container_of(link, struct override, link));
+}

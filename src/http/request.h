@@ -1,0 +1,90 @@
+/* request: one submit from call to final event
+ *
+ *   POSTED    on its way to the loop               -> WAITING, DONE
+ *   WAITING   in its origin's queue                -> DIALLING, ACTIVE, DONE
+ *   DIALLING  a socket is being connected for it   -> ACTIVE, DONE
+ *   ACTIVE    a transfer runs                      -> WAITING (repeated), DONE
+ *   DONE      its final event is on its way or delivered; only the response is left
+ */
+#ifndef CPOOL_HTTP_REQUEST_H
+#define CPOOL_HTTP_REQUEST_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <cpool.h>
+
+#include "core/queue.h"
+#include "core/runtime.h"
+#include "http/headers.h"
+#include "http/origin.h"
+#include "http/response.h"
+#include "http/url.h"
+#include "pool/admission.h"
+
+struct cpool__dialling;
+struct cpool__transfer;
+
+enum cpool__request_state {
+  CPOOL__REQUEST_POSTED,
+  CPOOL__REQUEST_WAITING,
+  CPOOL__REQUEST_DIALLING,
+  CPOOL__REQUEST_ACTIVE,
+  CPOOL__REQUEST_DONE
+};
+
+enum cpool__request_kind { CPOOL__KIND_GET, CPOOL__KIND_HEAD, CPOOL__KIND_BODY }; /* how libcurl is told */
+
+enum { CPOOL__ATTEMPTS = 3 }; /* the last one on a new connection */
+
+struct cpool__request {
+  struct cpool__event event; /* first */
+  struct cpool_response resp;
+  _Atomic uint32_t refs; /* the event, a taken response, a message on its way */
+  enum cpool__request_state state;
+  struct cpool__msg msg;
+  struct cpool__queue_waiter queue_waiter;
+  cpool_http *pool;
+  cpool_session *session;
+  cpool_op op;
+  struct cpool__link link;      /* pool->requests */
+  struct cpool__link dial_link; /* route->dialling */
+  struct cpool__waiter waiter;
+  struct cpool__route *route;
+  struct cpool__dialling *dialling;
+  struct cpool__transfer *transfer;
+  struct cpool__timer total_timer, phase_timer;
+  bool pending_counted, repeatable, dispatched, cancelled;
+  bool sending; /* libcurl has begun to send: sock_read_timeout_ms counts */
+  enum cpool__request_kind kind;
+  uint64_t submit_us, begin_us; /* begin: dispatch, then the first byte sent */
+  uint64_t activity_ms, uploaded;
+  int64_t acquire_timeout_ms, connect_timeout_ms, sock_read_timeout_ms, total_timeout_ms, max_response_bytes;
+  const struct cpool__authority *authority;
+  struct cpool__authority *owned_authority;
+  const char *method; /* NULL: what the kind implies */
+  const char *target;
+  struct cpool__header_list headers;
+  const void *body;
+  size_t body_len;
+  /* the texts follow */
+};
+
+/* Loop thread. Ends the request: counts, gives its handle back, hands the event over. `error` NULL: success. */
+void cpool__request_finish(struct cpool__request *req, const cpool_error *error);
+/* The same with a status and text made here. */
+void cpool__request_fail(struct cpool__request *req, int status, int layer, int native, int flags, const char *format, ...)
+    __attribute__((format(printf, 6, 7)));
+/* A transfer has begun for it. */
+void cpool__request_active(struct cpool__request *req, struct cpool__transfer *transfer);
+/* It got its right to a connection. */
+void cpool__request_dispatched(struct cpool__request *req);
+/* libcurl begins to send it. */
+void cpool__request_sending(struct cpool__request *req);
+/* Again, at the head of its origin's queue. */
+void cpool__request_repeat(struct cpool__request *req);
+/* Stops what works for it (waiting, dial, transfer) and ends it as cpool__request_fail. */
+void cpool__request_cut(struct cpool__request *req, int status, int layer, const char *text);
+void cpool__request_unref(struct cpool__request *req);
+
+#endif

@@ -1,0 +1,331 @@
+/* response: lines from a hostile peer become names and values that can be trusted to be text, within a cap that every byte counts against
+ *
+ * Names are tokens; a line without colon, with an empty or malformed name or with blanks before the colon is ignored, since recipients disagree
+ * about what it means. In values each control byte but TAB becomes a blank (RFC 9110 section 5.5), blanks around them are cut, and a folded
+ * line is joined by one blank (RFC 9112 section 5.2). An interim answer (1xx) is forgotten when its head is complete. */
+#include "http/response.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "core/error.h"
+#include "core/structs.h"
+#include "http/headers.h"
+
+static const size_t BELIEVED_BYTES = 1024 * 1024; /* of a Content-Length: memory is taken for what arrived, not for what was announced */
+
+/* Where the header of an index begins, so that a walk by index is not quadratic: index (32) | offset in head (32). A hint of one word: any
+ * thread may replace it. */
+static uint64_t mark_of(uint32_t index, size_t offset)
+{
+  return (uint64_t) index << 32 | (uint32_t) offset;
+}
+
+void cpool__response_init(struct cpool_response *resp)
+{
+  resp->queue_us = resp->dns_us = resp->connect_us = resp->tls_us = resp->first_byte_us = resp->total_us = CPOOL_OFF;
+}
+
+void cpool__response_fini(struct cpool_response *resp)
+{
+  cpool__buffer_fini(&resp->head);
+  cpool__buffer_fini(&resp->body);
+  cpool__free(resp->error);
+  resp->error = NULL;
+}
+
+static void forget_head(struct cpool_response *resp)
+{
+  resp->status_code = resp->http_version = 0;
+  resp->header_count = 0;
+  resp->head_begun = resp->head_complete = resp->may_fold = false;
+  resp->head.len = 0;
+  atomic_store_explicit(&resp->mark, 0, memory_order_relaxed);
+}
+
+void cpool__response_restart(struct cpool_response *resp)
+{
+  forget_head(resp);
+  resp->head_bytes = 0;
+  resp->body.len = 0;
+  if (resp->body.data != NULL)
+    resp->body.data[0] = '\0';
+  resp->dns_us = resp->connect_us = resp->tls_us = resp->first_byte_us = CPOOL_OFF;
+}
+
+/* --------------------------------------------------------------------------------------------------------------- head */
+
+static bool is_blank(char byte)
+{
+  return byte == ' ' || byte == '\t';
+}
+
+static bool is_digit(char byte)
+{
+  return byte >= '0' && byte <= '9';
+}
+
+/* "HTTP/1.1 200 OK"; libcurl has checked it. */
+static void status_line(struct cpool_response *resp, const char *line, size_t len)
+{
+  if (len < 5 || memcmp(line, "HTTP/", 5) != 0)
+    return;
+  size_t at = 5;
+  int version = 0;
+  for (; at < len && (is_digit(line[at]) || line[at] == '.') && version < 100; at++)
+    version = line[at] == '.' ? version : version * 10 + (line[at] - '0');
+  while (at < len && is_blank(line[at]))
+    at++;
+  if (len - at < 3 || !is_digit(line[at]) || !is_digit(line[at + 1]) || !is_digit(line[at + 2]))
+    return;
+  resp->head_begun = true;
+  resp->http_version = version == 10 ? 10 : 11;
+  resp->status_code = (line[at] - '0') * 100 + (line[at + 1] - '0') * 10 + (line[at + 2] - '0');
+}
+
+static bool is_control(char byte)
+{
+  return (unsigned char) byte < 0x20 || byte == 0x7f;
+}
+
+/* Cuts blanks, and what will become blanks, off both ends. */
+static void trim(const char **text, size_t *len)
+{
+  while (*len > 0 && ((*text)[*len - 1] == ' ' || is_control((*text)[*len - 1])))
+    (*len)--;
+  while (*len > 0 && (**text == ' ' || is_control(**text))) {
+    (*text)++;
+    (*len)--;
+  }
+}
+
+/* The room that appends then find; the cap was checked against what arrived, which is at least as much. */
+static bool head_room(struct cpool_response *resp, size_t len)
+{
+  size_t needed = resp->head.len + len, twice = resp->head.capacity * 2;
+  if (needed <= resp->head.capacity)
+    return true;
+  return cpool__buffer_reserve(&resp->head, needed < 1024 ? 1024 : needed > twice ? needed : twice) == CPOOL__BUFFER_OK;
+}
+
+static void head_byte(struct cpool_response *resp, char byte)
+{
+  resp->head.data[resp->head.len++] = byte;
+}
+
+static void head_value(struct cpool_response *resp, const char *value, size_t len)
+{
+  for (size_t at = 0; at < len; at++)
+    head_byte(resp, is_control(value[at]) && value[at] != '\t' ? ' ' : value[at]);
+  head_byte(resp, '\0');
+}
+
+static enum cpool__response_result folded_line(struct cpool_response *resp, const char *line, size_t len)
+{
+  trim(&line, &len);
+  if (!resp->may_fold || len == 0)
+    return CPOOL__RESPONSE_OK;
+  if (!head_room(resp, len + 1))
+    return CPOOL__RESPONSE_NO_MEMORY;
+  resp->head.len--; /* the value's NUL; before it stands the value, or the name's NUL when that is empty */
+  if (resp->head.data[resp->head.len - 1] != '\0')
+    head_byte(resp, ' ');
+  head_value(resp, line, len);
+  return CPOOL__RESPONSE_OK;
+}
+
+static enum cpool__response_result field_line(struct cpool_response *resp, const char *line, size_t len)
+{
+  const char *colon = memchr(line, ':', len);
+  resp->may_fold = false;
+  if (colon == NULL || !cpool__token_span_valid(line, (size_t) (colon - line)))
+    return CPOOL__RESPONSE_OK;
+  size_t name_len = (size_t) (colon - line), value_len = len - name_len - 1;
+  const char *value = colon + 1;
+  trim(&value, &value_len);
+  if (!head_room(resp, name_len + value_len + 2))
+    return CPOOL__RESPONSE_NO_MEMORY;
+  head_value(resp, line, name_len);
+  head_value(resp, value, value_len);
+  resp->header_count++;
+  resp->may_fold = true;
+  return CPOOL__RESPONSE_OK;
+}
+
+enum cpool__response_result cpool__response_head_line(struct cpool_response *resp, const char *line, size_t len, size_t cap)
+{
+  if (resp->head_bytes > cap || len > cap - resp->head_bytes)
+    return CPOOL__RESPONSE_OVER_CAP;
+  resp->head_bytes += len;
+  if (resp->head_complete)
+    return CPOOL__RESPONSE_OK; /* a trailer */
+  if (len > 0 && line[len - 1] == '\n')
+    len--;
+  if (len > 0 && line[len - 1] == '\r')
+    len--;
+  if (!resp->head_begun) {
+    status_line(resp, line, len);
+    return CPOOL__RESPONSE_OK;
+  }
+  if (len == 0) {
+    if (resp->status_code >= 100 && resp->status_code <= 199)
+      forget_head(resp);
+    else
+      resp->head_complete = true;
+    return CPOOL__RESPONSE_OK;
+  }
+  return is_blank(line[0]) ? folded_line(resp, line, len) : field_line(resp, line, len);
+}
+
+/* --------------------------------------------------------------------------------------------------------------- body */
+
+/* Room for `len` bytes more and the NUL. */
+static bool body_room(struct cpool_response *resp, size_t len, size_t cap, int64_t expected)
+{
+  struct cpool__buffer *body = &resp->body;
+  size_t needed = body->len + len + 1; /* <= cap + 1 */
+  if (needed <= body->capacity)
+    return true;
+  size_t capacity = body->capacity > cap / 2 ? cap + 1 : body->capacity * 2;
+  if (body->capacity == 0 && expected > 0) {
+    size_t believed = expected < (int64_t) BELIEVED_BYTES ? (size_t) expected : BELIEVED_BYTES;
+    capacity = (believed < cap ? believed : cap) + 1;
+  }
+  return cpool__buffer_reserve(body, capacity > needed ? capacity : needed) == CPOOL__BUFFER_OK;
+}
+
+enum cpool__response_result cpool__response_body_data(struct cpool_response *resp, const void *data, size_t len, size_t cap,
+                                                      int64_t expected)
+{
+  if (cap > SIZE_MAX / 2)
+    cap = SIZE_MAX / 2; /* so that the sums below cannot overflow */
+  assert(resp->body.len <= cap);
+  bool over = len > cap - resp->body.len;
+  if (over)
+    len = cap - resp->body.len;
+  if (len > 0) {
+    if (!body_room(resp, len, cap, expected))
+      return CPOOL__RESPONSE_NO_MEMORY;
+    memcpy(resp->body.data + resp->body.len, data, len);
+    resp->body.len += len;
+    resp->body.data[resp->body.len] = '\0';
+  }
+  return over ? CPOOL__RESPONSE_OVER_CAP : CPOOL__RESPONSE_OK;
+}
+
+void cpool__response_fail(struct cpool_response *resp, const cpool_error *error)
+{
+  resp->status = error->status;
+  if (resp->error == NULL)
+    resp->error = cpool__malloc(sizeof *resp->error);
+  if (resp->error != NULL) {
+    *resp->error = *error;
+    resp->error->size = sizeof *resp->error;
+  }
+}
+
+size_t cpool__response_bytes(const struct cpool_response *resp)
+{
+  return sizeof *resp + resp->head.capacity + resp->body.capacity + (resp->error == NULL ? 0 : sizeof *resp->error);
+}
+
+/* -------------------------------------------------------------------------------------------------------- public calls */
+
+int cpool_response_status(const cpool_response *resp)
+{
+  return resp == NULL || !resp->head_complete ? 0 : resp->status_code;
+}
+
+const void *cpool_response_body(const cpool_response *resp, size_t *len)
+{
+  if (len != NULL)
+    *len = resp == NULL ? 0 : resp->body.len;
+  if (resp == NULL)
+    return NULL;
+  return resp->body.len == 0 ? "" : resp->body.data;
+}
+
+/* The text behind this one. */
+static const char *next_text(const char *text)
+{
+  return text + strlen(text) + 1;
+}
+
+const char *cpool_response_header(const cpool_response *resp, const char *name)
+{
+  if (resp == NULL || name == NULL)
+    return NULL;
+  size_t len = strlen(name);
+  const char *at = resp->head.data;
+  for (uint32_t i = 0; i < resp->header_count; i++) {
+    size_t name_len = strlen(at);
+    const char *value = at + name_len + 1;
+    if (cpool__names_equal(at, name_len, name, len))
+      return value;
+    at = next_text(value);
+  }
+  return NULL;
+}
+
+int cpool_response_header_at(const cpool_response *resp, size_t index, const char **name, const char **value)
+{
+  if (resp == NULL || index >= resp->header_count)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "cpool_response_header_at: %s%zu is not below header_count",
+                         resp == NULL ? "the response is NULL; " : "", index);
+  _Atomic uint64_t *hint = &((struct cpool_response *) resp)->mark; /* responses are never in read-only memory */
+  uint64_t mark = atomic_load_explicit(hint, memory_order_relaxed);
+  uint32_t i = (uint32_t) (mark >> 32);
+  const char *at = resp->head.data + (uint32_t) mark;
+  if (i > index) {
+    i = 0;
+    at = resp->head.data;
+  }
+  for (; i < index; i++)
+    at = next_text(next_text(at));
+  atomic_store_explicit(hint, mark_of(i, (size_t) (at - resp->head.data)), memory_order_relaxed);
+  if (name != NULL)
+    *name = at;
+  if (value != NULL)
+    *value = next_text(at);
+  return CPOOL_OK;
+}
+
+int cpool_response_info_get(const cpool_response *resp, cpool_response_info *out)
+{
+  if (resp == NULL)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "cpool_response_info_get: the response is NULL");
+  cpool_response_info info = {
+    .size = sizeof info,
+    .http_version = resp->head_complete ? resp->http_version : 0,
+    .reused = resp->reused,
+    .attempts = resp->attempts,
+    .header_count = (int32_t) resp->header_count,
+    .connection = resp->connection,
+    .queue_us = resp->queue_us,
+    .dns_us = resp->dns_us,
+    .connect_us = resp->connect_us,
+    .tls_us = resp->tls_us,
+    .first_byte_us = resp->first_byte_us,
+    .total_us = resp->total_us,
+    .bytes_sent = resp->bytes_sent,
+    .bytes_received = resp->bytes_received,
+  };
+  if (resp->remote.len > 0 && resp->remote.sock.any.sa_family == AF_UNIX)
+    strcpy(info.remote_address, "unix");
+  else if (resp->remote.len > 0)
+    cpool__address_text(&resp->remote, info.remote_address);
+  return cpool__struct_write(out, &info, sizeof info, "cpool_response_info");
+}
+
+int cpool_response_error_get(const cpool_response *resp, cpool_error *out)
+{
+  if (resp == NULL)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "cpool_response_error_get: the response is NULL");
+  cpool_error error = {.size = sizeof error};
+  if (resp->error != NULL)
+    error = *resp->error;
+  else if (resp->status != CPOOL_OK)
+    cpool__error_set(&error, resp->status, CPOOL_LAYER_NONE, 0, 0, "%s", cpool_status_text(resp->status));
+  return cpool__struct_write(out, &error, sizeof error, "cpool_error");
+}

@@ -1,0 +1,434 @@
+/* transfer: one request on one connection through a recycled easy handle */
+#include "http/transfer.h"
+
+#include <assert.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+#include "http/conn.h"
+#include "http/pool.h"
+#include "http/request.h"
+#include "http/transfer_result.h"
+
+/* ------------------------------------------------------------------------------------------- libcurl's calls into us */
+
+static size_t on_header(char *line, size_t one, size_t len, void *user)
+{
+  struct cpool__transfer *transfer = user;
+  struct cpool__request *req = transfer->req;
+  (void) one;
+  if (req == NULL)
+    return len;
+  if (req->resp.first_byte_us == CPOOL_OFF)
+    req->resp.first_byte_us = (int64_t) (cpool__runtime_now_us(req->pool->rt) - req->begin_us);
+  req->resp.bytes_received += len;
+  req->activity_ms = cpool__runtime_now_ms(req->pool->rt);
+  switch (cpool__response_head_line(&req->resp, line, len, (size_t) req->pool->options.max_header_bytes)) {
+    case CPOOL__RESPONSE_OK:
+      return len;
+    case CPOOL__RESPONSE_NO_MEMORY:
+      transfer->abort = CPOOL__ABORT_MEMORY;
+      return 0;
+    case CPOOL__RESPONSE_OVER_CAP:
+      break;
+  }
+  transfer->abort = CPOOL__ABORT_HEADERS;
+  return 0;
+}
+
+static size_t on_body(char *data, size_t one, size_t len, void *user)
+{
+  struct cpool__transfer *transfer = user;
+  struct cpool__request *req = transfer->req;
+  (void) one;
+  if (req == NULL)
+    return len;
+  if (req->event.queue != NULL && cpool__queue_above(req->event.queue)) {
+    req->queue_waiter.runtime = req->pool->rt;
+    if (cpool__queue_pause(req->event.queue, &req->queue_waiter)) {
+      atomic_fetch_add_explicit(&req->refs, 1, memory_order_relaxed); /* until the message arrives or is taken back */
+      transfer->paused = true;
+      return CURL_WRITEFUNC_PAUSE;
+    }
+  }
+  req->resp.bytes_received += len;
+  req->activity_ms = cpool__runtime_now_ms(req->pool->rt);
+  curl_off_t expected = -1;
+  if (req->resp.body.data == NULL)
+    curl_easy_getinfo(transfer->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &expected);
+  if (req->kind != CPOOL__KIND_HEAD && expected > req->max_response_bytes) {
+    transfer->abort = CPOOL__ABORT_BODY;
+    return 0;
+  }
+  switch (cpool__response_body_data(&req->resp, data, len, (size_t) req->max_response_bytes, expected)) {
+    case CPOOL__RESPONSE_OK:
+      return len;
+    case CPOOL__RESPONSE_NO_MEMORY:
+      transfer->abort = CPOOL__ABORT_MEMORY;
+      return 0;
+    case CPOOL__RESPONSE_OVER_CAP:
+      break;
+  }
+  transfer->abort = CPOOL__ABORT_BODY;
+  return 0;
+}
+
+static void touch(struct cpool__transfer *transfer)
+{
+  if (!transfer->touched) {
+    transfer->touched = true;
+    transfer->curl->untouched_count--;
+  }
+}
+
+static curl_socket_t open_unix(struct cpool__transfer *transfer)
+{
+  struct cpool__conn *conn = transfer->conn;
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0)
+    return CURL_SOCKET_BAD;
+  if (!cpool__conn_attach(conn, fd, NULL)) {
+    close(fd);
+    return CURL_SOCKET_BAD;
+  }
+  cpool__count_opened(conn->route);
+  return fd;
+}
+
+/* libcurl asks for a socket: it gets the one that was connected for this transfer, or none. */
+static curl_socket_t on_open(void *user, curlsocktype purpose, struct curl_sockaddr *address)
+{
+  struct cpool__transfer *transfer = user;
+  (void) purpose;
+  (void) address;
+  if (transfer->req == NULL || !transfer->hand_over) {
+    transfer->refused_open = true;
+    return CURL_SOCKET_BAD;
+  }
+  touch(transfer);
+  curl_socket_t fd = transfer->conn->unix_socket ? open_unix(transfer) : transfer->conn->fd;
+  if (fd == CURL_SOCKET_BAD)
+    return fd;
+  transfer->hand_over = false;
+  transfer->confirmed = true;
+  transfer->conn->in_curl = true;
+  return fd;
+}
+
+static int on_close(void *user, curl_socket_t fd)
+{
+  struct cpool__curl *curl = user;
+  struct cpool__conn *conn = cpool__conn_by_fd(curl->pool, fd);
+  if (conn != NULL)
+    cpool__conn_gone(conn);
+  else
+    close(fd);
+  return 0;
+}
+
+void cpool__transfer_uses(struct cpool__transfer *transfer, struct cpool__conn *conn)
+{
+  struct cpool__conn *reserved = transfer->conn;
+  transfer->confirmed = true;
+  if (conn == reserved)
+    return;
+  if (conn->owner != NULL) { /* a transfer that has ended, its end not looked at yet */
+    conn->owner->conn = NULL;
+    conn->owner = NULL;
+  }
+  transfer->conn = conn;
+  cpool__conn_begin(conn, transfer);
+  if (reserved != NULL && reserved->state == CPOOL__CONN_BUSY)
+    cpool__conn_unreserve(reserved);
+}
+
+/* libcurl is about to send: on which connection, for which time, and may it? */
+static int on_begin(void *user, char *remote_host, char *local_host, int remote_port, int local_port)
+{
+  struct cpool__transfer *transfer = user;
+  struct cpool__request *req = transfer->req;
+  (void) local_host;
+  if (req == NULL)
+    return CURL_PREREQFUNC_ABORT;
+  touch(transfer);
+  if (++transfer->begin_count > 1) { /* a second attempt of libcurl's own: whether to repeat is ours to say */
+    transfer->abort = CPOOL__ABORT_REPLAY;
+    return CURL_PREREQFUNC_ABORT;
+  }
+  if (!transfer->confirmed && local_port != 0) {
+    struct cpool__conn *conn = cpool__conn_by_ends(req->pool, remote_host, remote_port, local_port);
+    if (conn != NULL && conn->state != CPOOL__CONN_CLOSING)
+      cpool__transfer_uses(transfer, conn);
+  }
+  struct cpool__conn *conn = transfer->conn;
+  if (!transfer->confirmed && local_port == 0)
+    transfer->confirmed = true; /* a unix socket shows no ends: the reserved one until the socket callback says otherwise */
+  if (conn == NULL || !transfer->confirmed || conn->state != CPOOL__CONN_BUSY) {
+    transfer->abort = CPOOL__ABORT_STALE;
+    return CURL_PREREQFUNC_ABORT;
+  }
+  bool reused = conn->life.request_count > 0;
+  if (reused && !conn->route->origin->tls && cpool__idle_peek(conn)) {
+    transfer->abort = CPOOL__ABORT_STALE;
+    conn->reason = CPOOL__CLOSE_UNSOLICITED;
+    return CURL_PREREQFUNC_ABORT;
+  }
+  conn->life.request_count++;
+  cpool__transfer_begun(transfer, conn, reused);
+  enum cpool__janitor_reason last =
+      cpool__janitor_last_use(&conn->life, &conn->route->origin->rules, cpool__runtime_now_ms(req->pool->rt));
+  if (last != CPOOL__JANITOR_KEEP) {
+    conn->reason = last == CPOOL__JANITOR_LIFETIME ? CPOOL__CLOSE_LIFETIME : CPOOL__CLOSE_REQUESTS;
+    curl_easy_setopt(transfer->easy, CURLOPT_FORBID_REUSE, 1L);
+    transfer->forbid_reuse = true;
+  }
+  return CURL_PREREQFUNC_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------ the easy handle */
+
+static void set_identity(CURL *easy, const struct cpool__identity *identity)
+{
+  curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, identity->tls_verify ? 1L : 0L);
+  curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, identity->tls_verify ? 2L : 0L);
+  curl_easy_setopt(easy, CURLOPT_SSLVERSION,
+                   identity->tls_min_version == CPOOL_TLS_1_3 ? CURL_SSLVERSION_TLSv1_3 : CURL_SSLVERSION_TLSv1_2);
+  if (identity->ca_file != NULL) {
+    curl_easy_setopt(easy, CURLOPT_CAINFO, identity->ca_file);
+    curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+  }
+  if (identity->client_cert_file != NULL) {
+    curl_easy_setopt(easy, CURLOPT_SSLCERT, identity->client_cert_file);
+    curl_easy_setopt(easy, CURLOPT_SSLKEY,
+                     identity->client_key_file != NULL ? identity->client_key_file : identity->client_cert_file);
+    if (identity->client_key_password != NULL)
+      curl_easy_setopt(easy, CURLOPT_KEYPASSWD, identity->client_key_password);
+  }
+  if (identity->unix_socket_path != NULL)
+    curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, identity->unix_socket_path);
+}
+
+/* What never changes between the requests of one identity is set once. */
+struct cpool__transfer *cpool__transfer_new(struct cpool__curl *curl)
+{
+  struct cpool__transfer *transfer = cpool__calloc(1, sizeof *transfer);
+  if (transfer == NULL)
+    return NULL;
+  CURL *easy = transfer->easy = curl_easy_init();
+  if (easy == NULL) {
+    cpool__free(transfer);
+    return NULL;
+  }
+  transfer->curl = curl;
+  transfer->connect_to.data = transfer->connect_to_text;
+  curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
+  curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->error_text);
+  curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+  curl_easy_setopt(easy, CURLOPT_PROXY, ""); /* also keeps libcurl from reading the environment for each request */
+  curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
+  curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
+  curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+  curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) INT_MAX); /* all times are ours; 0 would mean five minutes */
+  curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, (long) INT_MAX);
+  curl_easy_setopt(easy, CURLOPT_MAXLIFETIME_CONN, 0L);
+  curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+  curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
+  curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
+  curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
+  curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_begin);
+  curl_easy_setopt(easy, CURLOPT_PREREQDATA, transfer);
+  curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open);
+  curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, transfer);
+  curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close);
+  curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, curl); /* outlives the transfer that made the connection */
+  set_identity(easy, curl->identity);
+  return transfer;
+}
+
+void cpool__transfer_free(struct cpool__transfer *transfer)
+{
+  struct cpool__curl *curl = transfer->curl;
+  curl_multi_remove_handle(curl->multi, transfer->easy);
+  cpool__link_remove(&transfer->link);
+  curl_easy_cleanup(transfer->easy);
+  cpool__free(transfer);
+}
+
+static void set_method(struct cpool__transfer *transfer, const struct cpool__request *req)
+{
+  CURL *easy = transfer->easy;
+  if (req->kind == CPOOL__KIND_BODY) {
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) req->body_len);
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, req->body_len > 0 ? req->body : "");
+    curl_easy_setopt(easy, CURLOPT_POST, 1L);
+  } else if (transfer->kind != (int) req->kind) {
+    curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L); /* undoes POST and NOBODY */
+    if (req->kind == CPOOL__KIND_HEAD)
+      curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
+  }
+  transfer->kind = (int) req->kind;
+  if (req->method != NULL || transfer->custom_method)
+    curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, req->method);
+  transfer->custom_method = req->method != NULL;
+}
+
+static void set_address(struct cpool__transfer *transfer, const struct cpool__conn *conn)
+{
+  if (conn->unix_socket || cpool__address_equal(&transfer->connect_address, &conn->remote))
+    return;
+  transfer->connect_address = conn->remote;
+  transfer->connect_to_text[0] = transfer->connect_to_text[1] = ':'; /* "::ADDRESS:PORT": whatever the URL's host and port are */
+  cpool__address_text(&conn->remote, transfer->connect_to_text + 2);
+  curl_easy_setopt(transfer->easy, CURLOPT_CONNECT_TO, &transfer->connect_to);
+}
+
+static void set_request(struct cpool__transfer *transfer, const struct cpool__request *req, const struct cpool__conn *conn)
+{
+  CURL *easy = transfer->easy;
+  const struct cpool__origin *org = req->route->origin;
+  if (transfer->origin_number != org->number) { /* not its address, which another one may have had before */
+    curl_easy_setopt(easy, CURLOPT_CURLU, org->url);
+    transfer->origin_number = org->number;
+  }
+  if (transfer->fresh_connect != transfer->hand_over) {
+    curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, transfer->hand_over ? 1L : 0L);
+    transfer->fresh_connect = transfer->hand_over;
+  }
+  if (transfer->forbid_reuse) {
+    curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 0L);
+    transfer->forbid_reuse = false;
+  }
+  set_method(transfer, req);
+  set_address(transfer, conn);
+  curl_easy_setopt(easy, CURLOPT_REQUEST_TARGET, req->target);
+  curl_easy_setopt(easy, CURLOPT_HTTPHEADER, req->headers.nodes);
+}
+
+/* ------------------------------------------------------------------------------------------------------- begin and end */
+
+bool cpool__transfer_start(struct cpool__request *req, struct cpool__conn *conn)
+{
+  struct cpool__curl *curl = req->route->identity->curl;
+  struct cpool__link *link = cpool__list_pop_front(&curl->free);
+  struct cpool__transfer *transfer =
+      link != NULL ? cpool__container_of(link, struct cpool__transfer, link) : cpool__transfer_new(curl);
+  if (transfer == NULL)
+    return false;
+  transfer->req = req;
+  transfer->conn = conn;
+  transfer->hand_over = !conn->in_curl;
+  transfer->confirmed = transfer->refused_open = transfer->paused = transfer->touched = false;
+  transfer->abort = CPOOL__ABORT_NONE;
+  transfer->begin_count = 0;
+  transfer->error_text[0] = '\0';
+  set_request(transfer, req, conn);
+  if (curl_multi_add_handle(curl->multi, transfer->easy) != CURLM_OK) {
+    transfer->req = NULL;
+    transfer->conn = NULL;
+    cpool__list_push_front(&curl->free, &transfer->link);
+    return false;
+  }
+  curl->untouched_count++;
+  cpool__list_push_back(&curl->active, &transfer->link);
+  cpool__conn_begin(conn, transfer);
+  cpool__request_active(req, transfer);
+  return true;
+}
+
+/* Out of the multi, which closes the connection unless it was kept; what is left of it is looked at by the caller. */
+static void detach(struct cpool__transfer *transfer)
+{
+  struct cpool__request *req = transfer->req;
+  struct cpool__curl *curl = transfer->curl;
+  if (transfer->paused) {
+    transfer->paused = false;
+    if (req != NULL && cpool__queue_unpause(req->event.queue, &req->queue_waiter))
+      cpool__request_unref(req); /* the message will not come */
+  }
+  transfer->req = NULL; /* callbacks from here on are nobody's */
+  curl_multi_remove_handle(curl->multi, transfer->easy);
+  if (transfer != curl->pruner)
+    touch(transfer);
+  cpool__link_remove(&transfer->link);
+}
+
+/* What becomes of the connection, now that libcurl has let go of the transfer. */
+static void settle_conn(struct cpool__transfer *transfer, bool succeeded)
+{
+  struct cpool__conn *conn = transfer->conn;
+  transfer->conn = NULL;
+  if (conn == NULL)
+    return;
+  if (conn->state == CPOOL__CONN_GONE) {
+    conn->owner = NULL;
+    cpool__conn_free(conn, succeeded                                    ? CPOOL__CLOSE_RESPONSE
+                           : transfer->abort == CPOOL__ABORT_CALLER     ? CPOOL__CLOSE_CANCELLED
+                                                                        : CPOOL__CLOSE_ERROR);
+  } else if (transfer->hand_over) { /* libcurl never took the socket */
+    conn->owner = NULL;
+    if (conn->fd >= 0) {
+      conn->reason = CPOOL__CLOSE_DIAL;
+      cpool__conn_gone(conn);
+    } else {
+      cpool__conn_free(conn, CPOOL__CLOSE_DIAL);
+    }
+  } else if (transfer->confirmed) {
+    cpool__conn_end(conn);
+  } else { /* reserved, but libcurl had no use for it: it will have none for the next request */
+    cpool__conn_unreserve(conn);
+    cpool__conn_retire(conn, CPOOL__CLOSE_PEER);
+  }
+}
+
+static void recycle(struct cpool__transfer *transfer)
+{
+  cpool__list_push_front(&transfer->curl->free, &transfer->link);
+}
+
+void cpool__transfer_done(struct cpool__transfer *transfer, CURLcode code)
+{
+  struct cpool__request *req = transfer->req;
+  if (req == NULL) { /* the pruner */
+    detach(transfer);
+    return;
+  }
+  bool tls_failed = transfer->conn != NULL && transfer->conn->route->origin->tls;
+  struct cpool__outcome outcome;
+  cpool__transfer_outcome(transfer, code, tls_failed, &outcome);
+  req->transfer = NULL;
+  detach(transfer);
+  settle_conn(transfer, code == CURLE_OK);
+  recycle(transfer);
+  if (outcome.repeat)
+    cpool__request_repeat(req);
+  else
+    cpool__request_finish(req, outcome.error.status == CPOOL_OK ? NULL : &outcome.error);
+}
+
+void cpool__transfer_abort(struct cpool__transfer *transfer)
+{
+  cpool__transfer_measure(transfer);
+  transfer->abort = CPOOL__ABORT_CALLER;
+  transfer->req->transfer = NULL;
+  detach(transfer);
+  settle_conn(transfer, false);
+  cpool__curl_check_done(transfer->curl);
+  recycle(transfer);
+}
+
+void cpool__transfer_resume(struct cpool__transfer *transfer)
+{
+  struct cpool__conn *conn = transfer->conn;
+  transfer->paused = false;
+  transfer->req->activity_ms = cpool__runtime_now_ms(transfer->req->pool->rt);
+  if (conn != NULL && conn->fd >= 0)
+    cpool__poller_want(cpool__runtime_poller(transfer->req->pool->rt), conn->fd, EPOLLIN);
+  curl_easy_pause(transfer->easy, CURLPAUSE_CONT); /* may pause again; an error ends the transfer by libcurl's word */
+  cpool__curl_check_done(transfer->curl);
+}

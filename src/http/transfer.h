@@ -1,0 +1,64 @@
+/* transfer: one request on one connection through a recycled easy handle, and libcurl's callbacks about it */
+#ifndef CPOOL_HTTP_TRANSFER_H
+#define CPOOL_HTTP_TRANSFER_H
+
+#include <curl/curl.h>
+#include <stdbool.h>
+
+#include "dns/address.h"
+#include "http/curl_loop.h"
+#include "http/headers.h"
+#include "http/origin.h"
+
+struct cpool__conn;
+struct cpool__request;
+
+enum cpool__transfer_abort { /* why we made libcurl give up */
+  CPOOL__ABORT_NONE,
+  CPOOL__ABORT_STALE,   /* the connection turned out dead or poisoned before anything was sent */
+  CPOOL__ABORT_REPLAY,  /* libcurl was about to send the request again by itself */
+  CPOOL__ABORT_HEADERS, /* too large */
+  CPOOL__ABORT_BODY,    /* too large */
+  CPOOL__ABORT_MEMORY,
+  CPOOL__ABORT_CALLER   /* cancel, timeout, close: the request has its status already */
+};
+
+struct cpool__transfer {
+  struct cpool__link link; /* curl->active or curl->free */
+  struct cpool__curl *curl;
+  CURL *easy;
+  struct cpool__request *req; /* NULL: free, or the pruner */
+  struct cpool__conn *conn;   /* in use, or reserved for it */
+  bool hand_over;             /* conn is ours still: OPENSOCKET gives its socket to libcurl */
+  bool confirmed;             /* libcurl really uses conn */
+  bool refused_open;          /* libcurl wanted to dial by itself */
+  bool touched;               /* libcurl has begun it */
+  bool paused;
+  enum cpool__transfer_abort abort;
+  int begin_count;            /* times libcurl was about to send */
+  enum cpool__close_reason_hint { CPOOL__HINT_NONE, CPOOL__HINT_REQUESTS, CPOOL__HINT_LIFETIME } hint;
+  /* what the easy handle is set to */
+  const struct cpool__origin *origin;
+  uint64_t origin_number;
+  struct cpool__address connect_address;
+  struct curl_slist connect_to;
+  char connect_to_text[CPOOL__ADDRESS_TEXT + 8];
+  int kind; /* enum cpool__request_kind */
+  bool custom_method, forbid_reuse, fresh_connect;
+  char error_text[CURL_ERROR_SIZE];
+};
+
+/* Begins `req` on `conn` (STOCK: handed over; IDLE or reserved BUSY: reused). False: out of memory, nothing changed. */
+bool cpool__transfer_start(struct cpool__request *req, struct cpool__conn *conn);
+/* libcurl reported the end. */
+void cpool__transfer_done(struct cpool__transfer *transfer, CURLcode code);
+/* The request ends without libcurl's word: out of the multi; the connection, if in use, is closed. */
+void cpool__transfer_abort(struct cpool__transfer *transfer);
+/* The low mark is reached: reading goes on. */
+void cpool__transfer_resume(struct cpool__transfer *transfer);
+/* libcurl tells that this transfer uses that socket. */
+void cpool__transfer_uses(struct cpool__transfer *transfer, struct cpool__conn *conn);
+struct cpool__transfer *cpool__transfer_new(struct cpool__curl *curl);
+void cpool__transfer_free(struct cpool__transfer *transfer);
+
+#endif

@@ -1,0 +1,182 @@
+/* transfer_result: from libcurl's result codes to our statuses, and the replay guard
+ *
+ * The guard (RFC 9112 section 9.3.1, RFC 9110 section 9.2.2): a request whose reused connection died without a byte of an answer is sent again
+ *   - when nothing of it had been written, whatever its method;
+ *   - when it had, only if repeating is safe: idempotent method, idempotency key, or the caller's word.
+ * A new connection that dies is the peer's answer: never repeated. libcurl's own repetition, which asks none of this, is stopped before it sends. */
+#include "http/transfer_result.h"
+
+#include <string.h>
+
+#include "core/error.h"
+#include "http/conn.h"
+#include "http/pool.h"
+#include "http/request.h"
+#include "http/transfer.h"
+
+void cpool__transfer_begun(struct cpool__transfer *transfer, struct cpool__conn *conn, bool reused)
+{
+  struct cpool__request *req = transfer->req;
+  struct cpool_response *resp = &req->resp;
+  cpool_http *pool = req->pool;
+  resp->connection = conn->number;
+  resp->remote = conn->remote;
+  resp->reused = reused;
+  if (reused) {
+    pool->stats.now.reused++;
+    conn->route->origin->reused++;
+  } else {
+    curl_off_t connected = 0, secured = 0;
+    resp->dns_us = conn->dns_us;
+    resp->connect_us = conn->connect_us;
+    if (conn->route->origin->tls && curl_easy_getinfo(transfer->easy, CURLINFO_APPCONNECT_TIME_T, &secured) == CURLE_OK &&
+        curl_easy_getinfo(transfer->easy, CURLINFO_CONNECT_TIME_T, &connected) == CURLE_OK && secured >= connected)
+      resp->tls_us = secured - connected;
+  }
+  cpool__request_sending(req);
+}
+
+void cpool__transfer_measure(struct cpool__transfer *transfer)
+{
+  struct cpool__request *req = transfer->req;
+  long sent = 0, version = 0;
+  curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &sent);
+  req->resp.bytes_sent += (uint64_t) sent;
+  if (req->body_len > 0) {
+    curl_off_t uploaded = 0;
+    curl_easy_getinfo(transfer->easy, CURLINFO_SIZE_UPLOAD_T, &uploaded);
+    req->resp.bytes_sent += (uint64_t) uploaded;
+  }
+  if (req->resp.head_complete) {
+    curl_easy_getinfo(transfer->easy, CURLINFO_HTTP_VERSION, &version);
+    req->resp.http_version = version == CURL_HTTP_VERSION_1_0 ? 10 : 11;
+  }
+}
+
+/* The failure by libcurl's code. `head` and `body` tell how far the answer had come. */
+static void classify(struct cpool__transfer *transfer, CURLcode code, bool tls, cpool_error *error)
+{
+  struct cpool__request *req = transfer->req;
+  const char *origin = req->route->origin->key;
+  const char *detail = transfer->error_text[0] != '\0' ? transfer->error_text : curl_easy_strerror(code);
+  int status, layer = CPOOL_LAYER_HTTP;
+  switch (code) {
+    case CURLE_COULDNT_CONNECT:
+    case CURLE_COULDNT_RESOLVE_HOST:
+      status = CPOOL_ECONNECT;
+      layer = CPOOL_LAYER_CONNECT;
+      break;
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_ISSUER_ERROR:
+    case CURLE_SSL_INVALIDCERTSTATUS:
+      status = CPOOL_ETLS_VERIFY;
+      layer = CPOOL_LAYER_TLS;
+      break;
+    case CURLE_SSL_CACERT_BADFILE:
+    case CURLE_SSL_CERTPROBLEM:
+    case CURLE_SSL_ENGINE_NOTFOUND:
+    case CURLE_SSL_ENGINE_SETFAILED:
+    case CURLE_SSL_ENGINE_INITFAILED:
+    case CURLE_SSL_CRL_BADFILE:
+      status = CPOOL_ETLS_CONFIG;
+      layer = CPOOL_LAYER_TLS;
+      break;
+    case CURLE_SSL_CONNECT_ERROR:
+    case CURLE_SSL_CIPHER:
+    case CURLE_USE_SSL_FAILED:
+    case CURLE_SSL_CLIENTCERT:
+      status = CPOOL_ETLS_HANDSHAKE;
+      layer = CPOOL_LAYER_TLS;
+      break;
+    case CURLE_GOT_NOTHING:
+    case CURLE_SEND_ERROR:
+    case CURLE_SEND_FAIL_REWIND:
+      status = CPOOL_ERESET;
+      break;
+    case CURLE_PARTIAL_FILE:
+      status = CPOOL_ETRUNCATED;
+      break;
+    case CURLE_RECV_ERROR:
+      /* also what libcurl says of a malformed chunk */
+      status = strstr(detail, "chunked") != NULL                                                    ? CPOOL_EPROTOCOL
+               : req->resp.status_code != 0 || req->resp.header_count > 0 || req->resp.head_complete ? CPOOL_ETRUNCATED
+                                                                                                     : CPOOL_ERESET;
+      break;
+    case CURLE_WEIRD_SERVER_REPLY:
+    case CURLE_UNSUPPORTED_PROTOCOL:
+    case CURLE_BAD_CONTENT_ENCODING:
+    case CURLE_FILESIZE_EXCEEDED:
+    case CURLE_HTTP_RETURNED_ERROR:
+      status = CPOOL_EPROTOCOL;
+      break;
+    case CURLE_OUT_OF_MEMORY:
+      /* libcurl 7.88 reports a single header line beyond its own cap like this */
+      status = req->sending && !req->resp.head_complete ? CPOOL_EHEADERS_TOO_LARGE : CPOOL_ENOMEM;
+      layer = status == CPOOL_ENOMEM ? CPOOL_LAYER_SYSTEM : CPOOL_LAYER_HTTP;
+      break;
+    default:
+      status = tls && !req->sending ? CPOOL_ETLS_HANDSHAKE : CPOOL_EINTERNAL;
+      layer = tls && !req->sending ? CPOOL_LAYER_TLS : CPOOL_LAYER_HTTP;
+  }
+  cpool__error_set(error, status, layer, (int) code, 0, "%s: %s", origin, detail);
+}
+
+/* The failure by our own decision; false when there was none. */
+static bool own_failure(struct cpool__transfer *transfer, cpool_error *error)
+{
+  struct cpool__request *req = transfer->req;
+  const char *origin = req->route->origin->key;
+  switch (transfer->abort) {
+    case CPOOL__ABORT_HEADERS:
+      cpool__error_set(error, CPOOL_EHEADERS_TOO_LARGE, CPOOL_LAYER_HTTP, 0, 0, "%s: headers exceed max_header_bytes (%lld)",
+                       origin, (long long) req->pool->options.max_header_bytes);
+      return true;
+    case CPOOL__ABORT_BODY:
+      cpool__error_set(error, CPOOL_EBODY_TOO_LARGE, CPOOL_LAYER_HTTP, 0, 0, "%s: body exceeds max_response_bytes (%lld)",
+                       origin, (long long) req->max_response_bytes);
+      return true;
+    case CPOOL__ABORT_MEMORY:
+      cpool__error_set(error, CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, 0, 0, "%s: no memory for the response", origin);
+      return true;
+    default:
+      return false;
+  }
+}
+
+void cpool__transfer_outcome(struct cpool__transfer *transfer, CURLcode code, bool tls, struct cpool__outcome *out)
+{
+  struct cpool__request *req = transfer->req;
+  cpool_http *pool = req->pool;
+  bool reused = transfer->begin_count > 0 && req->resp.reused;
+  uint64_t before = req->resp.bytes_sent;
+  cpool__transfer_measure(transfer);
+  bool sent = req->resp.bytes_sent > before;
+  bool answered = req->resp.header_count > 0 || req->resp.status_code != 0 || req->resp.body.len > 0;
+  out->repeat = false;
+  if (code == CURLE_OK) {
+    out->error.status = CPOOL_OK;
+    return;
+  }
+  if (own_failure(transfer, &out->error))
+    return;
+  /* the connection was no good: found before sending, by libcurl's attempt to go on elsewhere, or by its end without an answer */
+  bool stale = transfer->abort == CPOOL__ABORT_STALE || transfer->abort == CPOOL__ABORT_REPLAY || transfer->refused_open ||
+               (reused && !answered && (code == CURLE_GOT_NOTHING || code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR));
+  if (!stale) {
+    classify(transfer, code, tls, &out->error);
+  } else if (req->resp.attempts < CPOOL__ATTEMPTS && (!sent || req->repeatable)) {
+    out->repeat = true;
+    return;
+  } else {
+    if (sent && !req->repeatable)
+      pool->stats.now.repeat_refused++;
+    cpool__error_set(&out->error, CPOOL_ERESET, CPOOL_LAYER_HTTP, (int) code, 0,
+                     "%s: the connection was lost before an answer began%s", req->route->origin->key,
+                     sent && !req->repeatable ? "; the request was sent and is not safe to repeat" : "");
+  }
+  if (!sent)
+    out->error.flags |= CPOOL_ERROR_NOTHING_SENT;
+  if ((!sent || req->repeatable) && (out->error.status == CPOOL_ERESET || out->error.status == CPOOL_ETRUNCATED ||
+                                     out->error.status == CPOOL_ECONNECT || out->error.status == CPOOL_ETLS_HANDSHAKE))
+    out->error.flags |= CPOOL_ERROR_RETRIABLE;
+}
