@@ -27,7 +27,7 @@
 
 enum { THREAD_NAME_BYTES = sizeof((cpool_runtime *) NULL)->thread_name - 1 };
 
-/* --------------------------------------------------------------------------------------------------------------- end */
+/* -------------------------------------------------------------------------------------------------------------- end */
 
 static void on_stop(struct cpool__msg *msg)
 {
@@ -76,7 +76,7 @@ int cpool_runtime_free(cpool_runtime *rt)
   return CPOOL_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------------- thread mode */
+/* ------------------------------------------------------------------------------------------------------ thread mode */
 
 static void *run_thread(void *arg)
 {
@@ -107,7 +107,7 @@ static int start_thread(cpool_runtime *rt)
   return error;
 }
 
-/* ------------------------------------------------------------------------------------------------------- manual mode */
+/* ------------------------------------------------------------------------------------------------------ manual mode */
 
 /* libuv puts descriptors into its epoll set only when it next polls; from then on the set, and with it
  * cpool_runtime_fd, is complete: the three descriptors of this mode stay in it to the end. */
@@ -176,7 +176,7 @@ int cpool_runtime_step(cpool_runtime *rt, int64_t max_wait_ms)
   return CPOOL_OK;
 }
 
-/* --------------------------------------------------------------------------------------------------------------- new */
+/* -------------------------------------------------------------------------------------------------------------- new */
 
 static int check_options(cpool_runtime_options *options, const cpool_runtime_options *given)
 {
@@ -253,7 +253,7 @@ int cpool_runtime_new(cpool_runtime **out, const cpool_runtime_options *given)
   return CPOOL_OK;
 }
 
-/* ----------------------------------------------------------------------------------------------------------- holders */
+/* ---------------------------------------------------------------------------------------------------------- holders */
 
 bool cpool__runtime_alive(const cpool_runtime *rt)
 {

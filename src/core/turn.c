@@ -27,7 +27,7 @@ enum {
 _Thread_local int cpool__callback_depth;
 _Thread_local const cpool_runtime *cpool__loop_of_thread;
 
-/* -------------------------------------------------------------------------------------------------------- any thread */
+/* ------------------------------------------------------------------------------------------------------- any thread */
 
 uint64_t cpool__clock_us(void)
 {
@@ -63,7 +63,7 @@ void cpool__runtime_post(cpool_runtime *rt, struct cpool__msg *msg)
   atomic_fetch_sub_explicit(&rt->posting_count, 1, memory_order_release);
 }
 
-/* ------------------------------------------------------------------------------------------------------- loop thread */
+/* ------------------------------------------------------------------------------------------------------ loop thread */
 
 static void on_nudge(uv_idle_t *handle)
 {
@@ -166,7 +166,7 @@ void cpool__runtime_keep(cpool_runtime *rt, int delta)
     uv_unref((uv_handle_t *) &rt->wake);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- the turn */
+/* --------------------------------------------------------------------------------------------------------- the turn */
 
 static void run_inbox(cpool_runtime *rt)
 {

@@ -17,26 +17,25 @@ struct prefix {
 };
 
 static const struct prefix ipv4_special[] = {
-    {{0}, 8},        /* this network, RFC 791 */
-    {{10}, 8},       /* private, RFC 1918 */
-    {{100, 64}, 10}, /* shared (CGNAT), RFC 6598 */
-    {{127}, 8},      /* loopback, RFC 1122 */
-    {{168, 63, 129, 16},
-     32},                 /* not in the registry: the host agent of one large cloud, reachable from its guests alone */
-    {{169, 254}, 16},     /* link-local, RFC 3927, metadata services */
-    {{172, 16}, 12},      /* private, RFC 1918 */
-    {{192, 0, 0}, 24},    /* protocol assignments, RFC 6890 */
-    {{192, 0, 2}, 24},    /* documentation, RFC 5737 */
-    {{192, 31, 196}, 24}, /* AS112, RFC 7535 */
-    {{192, 52, 193}, 24}, /* AMT, RFC 7450 */
-    {{192, 88, 99}, 24},  /* 6to4 relay, RFC 7526 */
-    {{192, 168}, 16},     /* private, RFC 1918 */
-    {{192, 175, 48}, 24}, /* AS112, RFC 7534 */
-    {{198, 18}, 15},      /* benchmarking, RFC 2544 */
-    {{198, 51, 100}, 24}, /* documentation, RFC 5737 */
-    {{203, 0, 113}, 24},  /* documentation, RFC 5737 */
-    {{224}, 4},           /* multicast, RFC 5771 */
-    {{240}, 4},           /* reserved, RFC 1112, and broadcast */
+    {{0}, 8},                 /* this network, RFC 791 */
+    {{10}, 8},                /* private, RFC 1918 */
+    {{100, 64}, 10},          /* shared (CGNAT), RFC 6598 */
+    {{127}, 8},               /* loopback, RFC 1122 */
+    {{168, 63, 129, 16}, 32}, /* in no registry: a cloud's agent, that only its guests reach */
+    {{169, 254}, 16},         /* link-local, RFC 3927, metadata services */
+    {{172, 16}, 12},          /* private, RFC 1918 */
+    {{192, 0, 0}, 24},        /* protocol assignments, RFC 6890 */
+    {{192, 0, 2}, 24},        /* documentation, RFC 5737 */
+    {{192, 31, 196}, 24},     /* AS112, RFC 7535 */
+    {{192, 52, 193}, 24},     /* AMT, RFC 7450 */
+    {{192, 88, 99}, 24},      /* 6to4 relay, RFC 7526 */
+    {{192, 168}, 16},         /* private, RFC 1918 */
+    {{192, 175, 48}, 24},     /* AS112, RFC 7534 */
+    {{198, 18}, 15},          /* benchmarking, RFC 2544 */
+    {{198, 51, 100}, 24},     /* documentation, RFC 5737 */
+    {{203, 0, 113}, 24},      /* documentation, RFC 5737 */
+    {{224}, 4},               /* multicast, RFC 5771 */
+    {{240}, 4},               /* reserved, RFC 1112, and broadcast */
 };
 
 static const struct prefix ipv6_global = {{0x20}, 3};

@@ -135,8 +135,7 @@ static void on_interest(void *data, ares_socket_t fd, int readable, int writable
   if (want == 0)
     cpool__poller_forget(poller, fd);
   else
-    (void) cpool__poller_watch(poller, fd, want, on_ready,
-                               channel); /* out of memory: the question ends by its timeout */
+    (void) cpool__poller_watch(poller, fd, want, on_ready, channel); /* no memory: the question ends by its timeout */
 }
 
 static int library_status = ARES_ENOTINITIALIZED;

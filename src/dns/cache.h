@@ -1,6 +1,5 @@
-/* cache: what is known of each family of a name, and for how long; time is an argument, not read here. Loop thread
+/* cache: what is known of each family of a name, and for how long; time is an argument. Loop thread only.
  *
- * only.
  * A record is asked for once and answered once; from then on it does not change. When its time is over the cache lets
  * it go, and whoever still reads it keeps it by a reference. Records being asked for are never evicted: their waiters
  * are to share one query. */
@@ -44,8 +43,8 @@ void cpool__dns_record_drop(struct cpool__dns_record *record); /* NULL is legal 
 const char *cpool__dns_record_name(const struct cpool__dns_record *record);
 enum cpool__family cpool__dns_record_family(const struct cpool__dns_record *record);
 /* The one answer; copies. When memory for the addresses is short the answer is CPOOL_ENOMEM. */
-void cpool__dns_record_answer(struct cpool__dns_record *record, int status, int native, const struct cpool__address *addresses,
-                              int count);
+void cpool__dns_record_answer(struct cpool__dns_record *record, int status, int native,
+                              const struct cpool__address *addresses, int count);
 
 void cpool__dns_cache_init(struct cpool__dns_cache *cache, int64_t max_names);
 void cpool__dns_cache_fini(struct cpool__dns_cache *cache);
@@ -53,13 +52,14 @@ void cpool__dns_cache_set_max(struct cpool__dns_cache *cache, int64_t max_names)
 int64_t cpool__dns_cache_count(const struct cpool__dns_cache *cache);
 /* One that is being asked for, or answered and still good; no reference is added. NULL: none. Names are in lower
  * case. */
-struct cpool__dns_record *cpool__dns_cache_find(struct cpool__dns_cache *cache, const char *name, enum cpool__family family,
-                                                uint64_t now_ms);
+struct cpool__dns_record *cpool__dns_cache_find(struct cpool__dns_cache *cache, const char *name,
+                                                enum cpool__family family, uint64_t now_ms);
 /* Takes in a record that is not answered yet, with a reference of its own. CPOOL_OK; CPOOL_EFULL: all others are
  * being asked for; CPOOL_ENOMEM. */
 int cpool__dns_cache_add(struct cpool__dns_cache *cache, struct cpool__dns_record *record);
 /* The record was answered: keeps it until now + ttl, or lets it go when ttl is 0. Harmless when the cache does not
  * hold it. */
-void cpool__dns_cache_answered(struct cpool__dns_cache *cache, struct cpool__dns_record *record, uint64_t now_ms, int64_t ttl_ms);
+void cpool__dns_cache_answered(struct cpool__dns_cache *cache, struct cpool__dns_record *record, uint64_t now_ms,
+                               int64_t ttl_ms);
 
 #endif

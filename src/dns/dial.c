@@ -91,6 +91,7 @@ static void close_attempt(struct cpool__dial_attempt *attempt)
   cpool__poller_forget(cpool__runtime_poller(dial->rt), fd);
   attempt->fd = -1;
   dial->open_count--;
+  dial->place_held = false;
   dial->owner->closed(dial, fd);
   close(fd);
 }
@@ -233,6 +234,7 @@ static enum opened open_attempt(struct cpool__dial *dial, const struct cpool__ad
   attempt->fd = fd;
   attempt->begun_us = cpool__clock_us();
   dial->open_count++;
+  dial->place_held = false;
   dial->owner->opened(dial, fd);
   /* Also when it connects at once, the end comes through the poller: a connected socket is writable. */
   if (connect(fd, &address->sock.any, address->len) == 0 || errno == EINPROGRESS || errno == EINTR)
@@ -283,8 +285,12 @@ static bool begin_second_round(struct cpool__dial *dial)
 
 static bool room_for_another(struct cpool__dial *dial)
 {
-  if (dial->open_count == 0 || (dial->open_count < CPOOL__DIAL_RACE && dial->owner->grant(dial)))
+  if (dial->open_count == 0)
     return true;
+  if (dial->open_count < CPOOL__DIAL_RACE && (dial->place_held || dial->owner->grant(dial))) {
+    dial->place_held = true; /* until a socket is there: making one may fail */
+    return true;
+  }
   if (dial->second_round)
     return false;
   give_up_oldest(dial);

@@ -1,12 +1,12 @@
 /* dial: from a host name to one connected TCP socket; addresses are raced (RFC 8305). Loop thread only.
  *
  *   resolve -> IPv6 first; 50 ms of patience for it when IPv4 came first -> connect the first address
- *   -> every race_delay_ms, or at once when an attempt fails, connect the next one, families in turn, if the owner grants a place
- *   -> the first that connects wins, the others are closed. When no place is granted the oldest attempt is given up for the next address.
+ *   -> every race_delay_ms, or at once when an attempt fails, connect the next one, families in turn, if the owner
+ *      grants a place; when none is granted the oldest attempt is given up for it
+ *   -> the first that connects wins, the others are closed
  *
  * When every other address has failed, those given up are tried once more, one at a time. An attempt ends by its
- * connect(2), or with the dial, whose time the owner limits.
- *  */
+ * connect(2), or with the dial, whose time the owner limits. */
 #ifndef CPOOL_DNS_DIAL_H
 #define CPOOL_DNS_DIAL_H
 
@@ -23,10 +23,11 @@ enum { CPOOL__DIAL_RACE = 4, CPOOL__DIAL_V6_PATIENCE_MS = 50 };
 
 struct cpool__dial;
 
-/* The owner's side. `grant` is asked before each socket beyond the first that is open at a time; every socket is
- * reported by opened and, unless it is handed over by done, by closed (before the fd is closed). The calls come from
- * the loop, never from inside cpool__dial_start; closed also from inside cpool__dial_cancel. grant, opened and closed
- * must not start, cancel or free a dial. */
+/* The owner's side. `grant` is asked before each socket beyond the first that is open at a time. A granted place is
+ * taken by the next opened; when making the socket fails it stays granted, without being asked for again, until the
+ * next opened, closed or done. Every socket is reported by opened and, unless it is handed over by done, by closed
+ * (before the fd is closed). The calls come from the loop, never from inside cpool__dial_start; closed also from inside
+ * cpool__dial_cancel. grant, opened and closed must not start, cancel or free a dial. */
 struct cpool__dial_owner {
   bool (*grant)(struct cpool__dial *dial);
   void (*opened)(struct cpool__dial *dial, int fd);
@@ -39,7 +40,9 @@ struct cpool__dial_result {
   struct cpool__address address;
   int64_t dns_us;     /* start until the first connect; 0 for a literal */
   int64_t connect_us; /* first connect until the winner's end, lost attempts included; 0: none was begun */
-  cpool_error error;          /* failure: CPOOL_EDNS_..., CPOOL_EADDRESS, CPOOL_ECONNECT (native: errno of the last attempt), CPOOL_ESYSTEM, CPOOL_ENOMEM */
+  /* CPOOL_OK, or CPOOL_EDNS_NOTFOUND, CPOOL_EDNS_FAILED, CPOOL_EADDRESS, CPOOL_ECONNECT (native: errno of the last
+   * attempt), CPOOL_ESYSTEM (native: errno), CPOOL_ENOMEM. */
+  cpool_error error;
 };
 
 struct cpool__dial_attempt {
@@ -74,6 +77,7 @@ struct cpool__dial {
   int next_family, open_count, tried_count, last_errno;
   int refused_count; /* addresses that the policy forbade */
   bool running, patient, second_round;
+  bool place_held; /* granted, and no socket opened or closed since */
 };
 
 /* The fields before `private` are set by the caller, the rest zeroed; a dial that is over may be zeroed and used

@@ -4,7 +4,6 @@
  * the one in force and replaces it when it is whole. A file is known by device, inode, size and modification time. */
 #include "dns/hosts.h"
 
-#include <assert.h>
 #include <cpool.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -25,7 +25,7 @@ struct cpool__hosts_name {
   char name[]; /* lower case, no trailing dot, not terminated */
 };
 
-/* What one text says; a zeroed one is empty only after init. */
+/* What one text says. */
 struct cpool__hosts_map {
   struct cpool__table names;
   struct cpool__hosts_name *first;
@@ -57,6 +57,7 @@ void cpool__hosts_fini(struct cpool__hosts *hosts);
 /* out: valid until the next find, NULL when the file does not name it. A file that is missing or no regular file is
  * an empty one; one that cannot be opened or read just now leaves in force what was read before. CPOOL_OK or
  * CPOOL_ENOMEM. */
-int cpool__hosts_find(struct cpool__hosts *hosts, const char *name, uint64_t now_ms, const struct cpool__hosts_name **out);
+int cpool__hosts_find(struct cpool__hosts *hosts, const char *name, uint64_t now_ms,
+                      const struct cpool__hosts_name **out);
 
 #endif

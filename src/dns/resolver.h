@@ -22,7 +22,7 @@ struct cpool__dns_options {
 };
 
 struct cpool__dns_stats {
-  uint64_t hits;     /* lookups that sent no query: cache, hosts file, localhost, refused name, or the query of another lookup */
+  uint64_t hits;     /* lookups that sent no query: cache, hosts file, localhost, bad name, another lookup's query */
   uint64_t misses;   /* lookups that sent at least one */
   uint64_t failures; /* lookups that ended without an address; cancelled ones do not count */
 };
@@ -70,7 +70,8 @@ void cpool__resolver_configure(struct cpool__resolver *resolver, const struct cp
  * (loopback, RFC 6761), cache, query. `fn` is called once per family when it has ended, never from inside this call,
  * and at most twice; inside it every call is legal, cpool__resolver_free too. When the second family was told the
  * lookup is over. CPOOL_OK or CPOOL_ENOMEM (nothing began). */
-int cpool__lookup_start(struct cpool__resolver *resolver, struct cpool__lookup *lookup, const char *name, cpool__lookup_fn *fn);
+int cpool__lookup_start(struct cpool__resolver *resolver, struct cpool__lookup *lookup, const char *name,
+                        cpool__lookup_fn *fn);
 /* No call follows, and the answers are given back: each lookup that was started needs it in the end, one that is over
  * too. The query goes on for others and for the cache. Harmless when never begun, or again. */
 void cpool__lookup_cancel(struct cpool__lookup *lookup);

@@ -14,6 +14,7 @@
 #include "http/transfer.h"
 
 /* Which states may follow which, as bits. */
+#ifndef NDEBUG
 static const unsigned char legal[] = {
     [CPOOL__CONN_STOCK] = 1 << CPOOL__CONN_BUSY | 1 << CPOOL__CONN_GONE,
     [CPOOL__CONN_BUSY] = 1 << CPOOL__CONN_IDLE | 1 << CPOOL__CONN_CLOSING | 1 << CPOOL__CONN_GONE,
@@ -21,6 +22,7 @@ static const unsigned char legal[] = {
     [CPOOL__CONN_CLOSING] = 1 << CPOOL__CONN_GONE,
     [CPOOL__CONN_GONE] = 0,
 };
+#endif
 
 static void conn_move(struct cpool__conn *conn, enum cpool__conn_state to)
 {

@@ -25,7 +25,8 @@ bool cpool__names_equal(const char *a, size_t a_len, const char *b, size_t b_len
 static bool is_tchar(char byte)
 {
   unsigned char low = lower(byte);
-  return (low >= 'a' && low <= 'z') || (low >= '0' && low <= '9') || (low != '\0' && strchr("!#$%&'*+-.^_`|~", low) != NULL);
+  return (low >= 'a' && low <= 'z') || (low >= '0' && low <= '9') ||
+         (low != '\0' && strchr("!#$%&'*+-.^_`|~", low) != NULL);
 }
 
 bool cpool__token_span_valid(const char *text, size_t len)
@@ -42,13 +43,14 @@ bool cpool__token_valid(const char *text)
   return cpool__token_span_valid(text, strlen(text));
 }
 
-/* ------------------------------------------------------------------------------------------------------------- checks */
+/* ---- checks ---- */
 
 /* These describe the connection or the framing, which the library decides. */
 static bool is_reserved(const char *name, size_t len)
 {
-  static const char *const reserved[] = {"content-length", "transfer-encoding", "connection", "keep-alive", "proxy-connection",
-                                         "upgrade", "te", "trailer", "expect"};
+  static const char *const reserved[] = {
+      "content-length", "transfer-encoding", "connection", "keep-alive", "proxy-connection", "upgrade", "te", "trailer",
+      "expect"};
   for (size_t i = 0; i < sizeof reserved / sizeof reserved[0]; i++) {
     if (cpool__names_equal(name, len, reserved[i], strlen(reserved[i])))
       return true;
@@ -77,20 +79,24 @@ int cpool__headers_check(const cpool_header *headers, size_t count)
     const char *name = headers[i].name;
     size_t value_len;
     if (name == NULL || headers[i].value == NULL)
-      return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "headers[%zu]: its %s is NULL", i, name == NULL ? "name" : "value");
+      return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "headers[%zu]: its %s is NULL", i,
+                           name == NULL ? "name" : "value");
     size_t name_len = strlen(name);
     if (!cpool__token_span_valid(name, name_len))
-      return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "headers[%zu]: the name \"%.64s\" is not a token", i, name);
+      return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "headers[%zu]: the name \"%.64s\" is not a token", i,
+                           name);
     if (is_reserved(name, name_len))
       return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "headers[%zu]: %s is set by the library alone", i, name);
     if (!value_valid(headers[i].value, &value_len))
-      return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "headers[%zu]: the value of %.64s has a control byte", i, name);
+      return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "headers[%zu]: the value of %.64s has a control byte", i,
+                           name);
     if (name_len > CPOOL__HEAD_MAX_BYTES || value_len > CPOOL__HEAD_MAX_BYTES)
       bytes = (size_t) CPOOL__HEAD_MAX_BYTES + 1;
     else
       bytes += name_len + value_len + 4; /* ": " and CRLF */
     if (bytes > CPOOL__HEAD_MAX_BYTES)
-      return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "headers: longer than %d bytes in all, reached at headers[%zu] (%.64s)",
+      return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER,
+                           "headers: longer than %d bytes in all, reached at headers[%zu] (%.64s)",
                            CPOOL__HEAD_MAX_BYTES, i, name);
   }
   return CPOOL_OK;
@@ -99,7 +105,8 @@ int cpool__headers_check(const cpool_header *headers, size_t count)
 static bool has_name(const cpool_header *headers, size_t count, const char *name, size_t len)
 {
   for (size_t i = 0; i < count; i++) {
-    if (lower(headers[i].name[0]) == lower(name[0]) && cpool__names_equal(headers[i].name, strlen(headers[i].name), name, len))
+    if (lower(headers[i].name[0]) == lower(name[0]) &&
+        cpool__names_equal(headers[i].name, strlen(headers[i].name), name, len))
       return true;
   }
   return false;
@@ -110,7 +117,7 @@ bool cpool__headers_find(const cpool_header *headers, size_t count, const char *
   return has_name(headers, count, name, strlen(name));
 }
 
-/* ------------------------------------------------------------------------------------------------------------- layout */
+/* ---- layout ---- */
 
 /* Length of the name that a line in libcurl's notation begins with. */
 static size_t line_name_len(const char *line)

@@ -1,4 +1,5 @@
-/* headers: request headers are checked once, merged once, and laid out as the list that libcurl reads, without an allocation per header. Any thread. */
+/* headers: request headers are checked once, merged once, and laid out as the list that libcurl reads, without an
+ * allocation per header. Any thread. */
 #ifndef CPOOL_HTTP_HEADERS_H
 #define CPOOL_HTTP_HEADERS_H
 
@@ -9,22 +10,24 @@
 
 enum { CPOOL__HEAD_MAX_BYTES = 512 * 1024 }; /* target and headers of one request; libcurl's own cap is 1 MiB */
 
-/* A list of lines in one block of memory. Lines are in libcurl's notation: "Name: value", "Name;" for an empty value, "Name:" for do not send. */
+/* A list of lines in one block of memory. Lines are in libcurl's notation: "Name: value", "Name;" for an empty
+ * value, "Name:" for do not send. */
 struct cpool__header_list {
   struct curl_slist *nodes; /* nodes[i].next == &nodes[i + 1], NULL behind the last; NULL when empty */
   size_t count, bytes;      /* bytes: of the lines, each with its CRLF */
 };
 
-/* Checks names (token; Content-Length, Transfer-Encoding, Connection, Keep-Alive, Proxy-Connection, Upgrade, TE, Trailer and Expect are the
- * library's), values (no control bytes but TAB) and that all of them fit into CPOOL__HEAD_MAX_BYTES. CPOOL_OK or CPOOL_EINVAL (recorded, names
- * the header, never its value). */
+/* Checks names (token; Content-Length, Transfer-Encoding, Connection, Keep-Alive, Proxy-Connection, Upgrade, TE,
+ * Trailer and Expect are the library's), values (no control bytes but TAB) and that all of them fit into
+ * CPOOL__HEAD_MAX_BYTES. CPOOL_OK or CPOOL_EINVAL (recorded, names the header, never its value). */
 int cpool__headers_check(const cpool_header *headers, size_t count);
 bool cpool__headers_find(const cpool_header *headers, size_t count, const char *name);
-/* Bytes that the build of the same arguments may need: `base` (may be NULL) merged with the caller's headers (base lines whose name the caller
- * sets are left out) and `extra` lines, which yield to lines of the same name. */
+/* Bytes that the build of the same arguments may need: `base` (may be NULL) merged with the caller's headers (base
+ * lines whose name the caller sets are left out) and `extra` lines, which yield to lines of the same name. */
 size_t cpool__headers_size(const struct cpool__header_list *base, const cpool_header *headers, size_t count,
                            const char *const *extra, size_t extra_count);
-/* Lays the merged list out in `memory` (aligned for pointers, of that size). An empty value is sent as such. Blanks before a value are cut. */
+/* Lays the merged list out in `memory` (aligned for pointers, of that size). An empty value is sent as such. Blanks
+ * before a value are cut. */
 void cpool__headers_build(struct cpool__header_list *out, void *memory, const struct cpool__header_list *base,
                           const cpool_header *headers, size_t count, const char *const *extra, size_t extra_count);
 bool cpool__token_valid(const char *text); /* RFC 9110 section 5.6.2; "" is not */

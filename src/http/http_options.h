@@ -10,8 +10,8 @@
 
 extern const struct cpool__option_table cpool__http_option_table;
 
-/* A resolved copy of the caller's options (NULL: defaults), its texts owned by it; user_agent is never NULL in it. CPOOL_EINVAL, CPOOL_ENOMEM (both
- * recorded); *out is untouched on failure. */
+/* A resolved copy of the caller's options (NULL: defaults), its texts owned by it; user_agent is never NULL in it.
+ * CPOOL_EINVAL, CPOOL_ENOMEM (both recorded); *out is untouched on failure. */
 int cpool__http_options_make(cpool_http_options *out, const cpool_http_options *caller);
 void cpool__http_options_fini(cpool_http_options *options); /* frees the texts */
 /* CPOOL_OFF means no limit: INT32_MAX or INT64_MAX. */

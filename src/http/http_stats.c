@@ -1,7 +1,9 @@
-/* http_stats: a sequence lock over the words of the struct; the writer never waits, a reader tries again when it met a writer
+/* http_stats: a sequence lock over the words of the struct; the writer never waits, a reader tries again when it met
+ * a writer
  *
- * The order comes from the words themselves, without fences: a word that is read with acquire and holds a value of a newer snapshot makes
- * the odd sequence before it visible, so that the second look at the sequence cannot miss it. On x86 all of these are plain moves. */
+ * The order comes from the words themselves, without fences: a word that is read with acquire and holds a value of a
+ * newer snapshot makes the odd sequence before it visible, so that the second look at the sequence cannot miss it.
+ * On x86 all of these are plain moves. */
 #include "http/http_stats.h"
 
 #include <assert.h>
@@ -12,7 +14,8 @@
 enum { TRIES = 64 }; /* then the writer was put aside by the scheduler */
 
 static_assert(offsetof(cpool_http_stats, total_connections) == sizeof(size_t), "words follow the size");
-static_assert(sizeof(cpool_http_stats) == sizeof(size_t) + CPOOL__HTTP_STATS_WORDS * sizeof(uint64_t), "nothing but words");
+static_assert(sizeof(cpool_http_stats) == sizeof(size_t) + CPOOL__HTTP_STATS_WORDS * sizeof(uint64_t),
+              "nothing but words");
 static_assert(sizeof(int64_t) == sizeof(uint64_t) && sizeof(uint64_t) == 8, "gauges and counters are words alike");
 
 void cpool__http_stats_publish(struct cpool__http_stats *stats)

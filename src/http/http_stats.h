@@ -10,7 +10,7 @@
 enum { CPOOL__HTTP_STATS_WORDS = (sizeof(cpool_http_stats) - sizeof(size_t)) / sizeof(uint64_t) };
 
 struct cpool__http_stats {
-  cpool_http_stats now;  /* loop thread: the counters themselves; gauges are filled at publication */
+  cpool_http_stats now;      /* loop thread: the counters themselves; gauges are filled at publication */
   _Atomic uint32_t sequence; /* odd while a snapshot is being written */
   _Atomic uint64_t words[CPOOL__HTTP_STATS_WORDS];
   struct cpool__histogram phases[CPOOL_PHASES];

@@ -1,4 +1,5 @@
-/* identity: a table from the settings' bytes to their identity; entries live as long as someone refers to them or the loop still has to clear up */
+/* identity: a table from the settings' bytes to their identity; entries live as long as someone refers to them or
+ * the loop still has to clear up */
 #include "http/identity.h"
 
 #include <assert.h>
@@ -8,7 +9,8 @@
 #include "core/error.h"
 #include "http/pool.h"
 
-/* A key is FIXED_BYTES of numbers, then per text a length and its bytes with their NUL, so that the texts are used where they stand. */
+/* A key is FIXED_BYTES of numbers, then per text a length and its bytes with their NUL, so that the texts are used
+ * where they stand. */
 enum { TEXTS = 5, FIXED_BYTES = 3 * sizeof(int32_t), STACK_BYTES = 1024 };
 static const uint32_t NO_TEXT = UINT32_MAX; /* as a length: not set */
 
@@ -18,8 +20,8 @@ struct texts {
 
 static struct texts texts_of(const cpool_session_options *options)
 {
-  return (struct texts){{options->ca_file, options->client_cert_file, options->client_key_file, options->client_key_password,
-                         options->unix_socket_path}};
+  return (struct texts){{options->ca_file, options->client_cert_file, options->client_key_file,
+                         options->client_key_password, options->unix_socket_path}};
 }
 
 static size_t key_size(const struct texts *texts)
@@ -32,7 +34,8 @@ static size_t key_size(const struct texts *texts)
 
 static void key_write(char *out, const cpool_session_options *options, const struct texts *texts)
 {
-  const int32_t numbers[3] = {options->tls_verify == CPOOL_OFF ? 0 : 1, options->tls_min_version, options->address_policy};
+  const int32_t numbers[3] = {options->tls_verify == CPOOL_OFF ? 0 : 1, options->tls_min_version,
+                              options->address_policy};
   memcpy(out, numbers, sizeof numbers);
   out += sizeof numbers;
   for (int i = 0; i < TEXTS; i++) {
@@ -131,7 +134,8 @@ static int take_locked(cpool_http *pool, const char *key, size_t key_len, struct
   struct cpool__identity *identity = entry == NULL ? NULL : identity_of(entry);
   if ((identity == NULL || identity->refs == 0) && ids->count >= ids->limit)
     return cpool__refuse(CPOOL_EFULL, CPOOL_LAYER_POOL,
-                         "max_identities: %d different TLS, address and socket settings are in use already", (int) ids->limit);
+                         "max_identities: %d different TLS, address and socket settings are in use already",
+                         (int) ids->limit);
   if (identity == NULL) {
     identity = identity_new(pool, key, key_len);
     if (identity == NULL || cpool__table_insert(&ids->table, &identity->entry, identity->key, key_len) != 0) {
@@ -176,6 +180,18 @@ void cpool__identity_hold(struct cpool__identity *identity)
   pthread_mutex_unlock(&ids->lock);
 }
 
+/* Under the lock. Counts a message to the loop, which the close then waits for. Not while the pool closes: that
+ * destroys the curl parts by itself, and may end before a message arrives. */
+static bool may_post(cpool_http *pool)
+{
+  uint32_t count = atomic_load(&pool->inflight_count);
+  do {
+    if ((count & CPOOL__CLOSING_BIT) != 0)
+      return false;
+  } while (!atomic_compare_exchange_weak(&pool->inflight_count, &count, count + 1));
+  return true;
+}
+
 void cpool__identity_drop(struct cpool__identity *identity)
 {
   cpool_http *pool = identity->pool;
@@ -185,11 +201,11 @@ void cpool__identity_drop(struct cpool__identity *identity)
   assert(identity->refs > 0);
   if (--identity->refs == 0) {
     ids->count--;
-    post = identity->curl != NULL && !identity->unused_posted;
-    if (post)
-      identity->unused_posted = true; /* keeps it from being freed before the message has run */
-    else if (identity->curl == NULL && !identity->unused_posted)
+    /* A message on its way keeps it from being freed here. */
+    if (identity->curl == NULL && !identity->unused_posted)
       cpool__identity_remove_locked(identity);
+    else if (identity->curl != NULL && !identity->unused_posted)
+      post = identity->unused_posted = may_post(pool);
   }
   pthread_mutex_unlock(&ids->lock);
   if (post)

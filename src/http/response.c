@@ -1,8 +1,10 @@
-/* response: lines from a hostile peer become names and values that can be trusted to be text, within a cap that every byte counts against
+/* response: lines from a hostile peer become names and values that can be trusted to be text, within a cap that
+ * every byte counts against
  *
- * Names are tokens; a line without colon, with an empty or malformed name or with blanks before the colon is ignored, since recipients disagree
- * about what it means. In values each control byte but TAB becomes a blank (RFC 9110 section 5.5), blanks around them are cut, and a folded
- * line is joined by one blank (RFC 9112 section 5.2). An interim answer (1xx) is forgotten when its head is complete. */
+ * Names are tokens; a line without colon, with an empty or malformed name or with blanks before the colon is
+ * ignored, since recipients disagree about what it means. In values each control byte but TAB becomes a blank (RFC
+ * 9110 section 5.5), blanks around them are cut, and a folded line is joined by one blank (RFC 9112 section 5.2). An
+ * interim answer (1xx) is forgotten when its head is complete. */
 #include "http/response.h"
 
 #include <assert.h>
@@ -13,10 +15,11 @@
 #include "core/structs.h"
 #include "http/headers.h"
 
-static const size_t BELIEVED_BYTES = 1024 * 1024; /* of a Content-Length: memory is taken for what arrived, not for what was announced */
+static const size_t BELIEVED_BYTES =
+    1024 * 1024; /* of a Content-Length: memory is taken for what arrived, not for what was announced */
 
-/* Where the header of an index begins, so that a walk by index is not quadratic: index (32) | offset in head (32). A hint of one word: any
- * thread may replace it. */
+/* Where the header of an index begins, so that a walk by index is not quadratic: index (32) | offset in head (32). A
+ * hint of one word: any thread may replace it. */
 static uint64_t mark_of(uint32_t index, size_t offset)
 {
   return (uint64_t) index << 32 | (uint32_t) offset;
@@ -54,7 +57,7 @@ void cpool__response_restart(struct cpool_response *resp)
   resp->dns_us = resp->connect_us = resp->tls_us = resp->first_byte_us = CPOOL_OFF;
 }
 
-/* --------------------------------------------------------------------------------------------------------------- head */
+/* ---- head ---- */
 
 static bool is_blank(char byte)
 {
@@ -153,7 +156,8 @@ static enum cpool__response_result field_line(struct cpool_response *resp, const
   return CPOOL__RESPONSE_OK;
 }
 
-enum cpool__response_result cpool__response_head_line(struct cpool_response *resp, const char *line, size_t len, size_t cap)
+enum cpool__response_result cpool__response_head_line(struct cpool_response *resp, const char *line, size_t len,
+                                                      size_t cap)
 {
   if (resp->head_bytes > cap || len > cap - resp->head_bytes)
     return CPOOL__RESPONSE_OVER_CAP;
@@ -178,7 +182,7 @@ enum cpool__response_result cpool__response_head_line(struct cpool_response *res
   return is_blank(line[0]) ? folded_line(resp, line, len) : field_line(resp, line, len);
 }
 
-/* --------------------------------------------------------------------------------------------------------------- body */
+/* ---- body ---- */
 
 /* Room for `len` bytes more and the NUL. */
 static bool body_room(struct cpool_response *resp, size_t len, size_t cap, int64_t expected)
@@ -195,8 +199,8 @@ static bool body_room(struct cpool_response *resp, size_t len, size_t cap, int64
   return cpool__buffer_reserve(body, capacity > needed ? capacity : needed) == CPOOL__BUFFER_OK;
 }
 
-enum cpool__response_result cpool__response_body_data(struct cpool_response *resp, const void *data, size_t len, size_t cap,
-                                                      int64_t expected)
+enum cpool__response_result cpool__response_body_data(struct cpool_response *resp, const void *data, size_t len,
+                                                      size_t cap, int64_t expected)
 {
   if (cap > SIZE_MAX / 2)
     cap = SIZE_MAX / 2; /* so that the sums below cannot overflow */
@@ -230,7 +234,7 @@ size_t cpool__response_bytes(const struct cpool_response *resp)
   return sizeof *resp + resp->head.capacity + resp->body.capacity + (resp->error == NULL ? 0 : sizeof *resp->error);
 }
 
-/* -------------------------------------------------------------------------------------------------------- public calls */
+/* ---- public calls ---- */
 
 int cpool_response_status(const cpool_response *resp)
 {
@@ -296,20 +300,20 @@ int cpool_response_info_get(const cpool_response *resp, cpool_response_info *out
   if (resp == NULL)
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "cpool_response_info_get: the response is NULL");
   cpool_response_info info = {
-    .size = sizeof info,
-    .http_version = resp->head_complete ? resp->http_version : 0,
-    .reused = resp->reused,
-    .attempts = resp->attempts,
-    .header_count = (int32_t) resp->header_count,
-    .connection = resp->connection,
-    .queue_us = resp->queue_us,
-    .dns_us = resp->dns_us,
-    .connect_us = resp->connect_us,
-    .tls_us = resp->tls_us,
-    .first_byte_us = resp->first_byte_us,
-    .total_us = resp->total_us,
-    .bytes_sent = resp->bytes_sent,
-    .bytes_received = resp->bytes_received,
+      .size = sizeof info,
+      .http_version = resp->head_complete ? resp->http_version : 0,
+      .reused = resp->reused,
+      .attempts = resp->attempts,
+      .header_count = (int32_t) resp->header_count,
+      .connection = resp->connection,
+      .queue_us = resp->queue_us,
+      .dns_us = resp->dns_us,
+      .connect_us = resp->connect_us,
+      .tls_us = resp->tls_us,
+      .first_byte_us = resp->first_byte_us,
+      .total_us = resp->total_us,
+      .bytes_sent = resp->bytes_sent,
+      .bytes_received = resp->bytes_received,
   };
   if (resp->remote.len > 0 && resp->remote.sock.any.sa_family == AF_UNIX)
     strcpy(info.remote_address, "unix");

@@ -13,7 +13,7 @@ struct cpool_response {
   int32_t status_code, http_version; /* 0: no complete head */
   uint32_t header_count;
   bool head_begun, head_complete; /* the status line of a head; the empty line that ends a final (not 1xx) one */
-  bool may_fold;             /* the last header line was kept: a folded line continues it */
+  bool may_fold;                  /* the last header line was kept: a folded line continues it */
   size_t head_bytes;         /* that arrived in this attempt, interim answers, ignored lines and trailers included */
   _Atomic uint64_t mark;     /* where header_at was last: index (32) | offset in head (32) */
   struct cpool__buffer head; /* "name\0value\0" per header, in order of arrival */
@@ -34,12 +34,15 @@ void cpool__response_init(struct cpool_response *resp); /* zeroed memory; timing
 void cpool__response_fini(struct cpool_response *resp);
 /* Forgets head, body and the attempt's timings (dns, connect, tls, first byte), before it is repeated. */
 void cpool__response_restart(struct cpool_response *resp);
-/* One line as libcurl's header callback gives it: the status line begins the head, a folded line continues the last value, an empty line completes
- * the head, or forgets that of an interim (1xx) answer. What arrives after the head (trailers) is ignored. `cap` bounds head_bytes; at most 2^32. */
-enum cpool__response_result cpool__response_head_line(struct cpool_response *resp, const char *line, size_t len, size_t cap);
-/* Appends to the body, as much as the cap allows; `expected` (Content-Length, -1 unknown) only guides the first allocation (at most 1 MiB is believed). */
-enum cpool__response_result cpool__response_body_data(struct cpool_response *resp, const void *data, size_t len, size_t cap,
-                                                      int64_t expected);
+/* One line as libcurl's header callback gives it: the status line begins the head, a folded line continues the last
+ * value, an empty line completes the head, or forgets that of an interim (1xx) answer. What arrives after the head
+ * (trailers) is ignored. `cap` bounds head_bytes; at most 2^32. */
+enum cpool__response_result cpool__response_head_line(struct cpool_response *resp, const char *line, size_t len,
+                                                      size_t cap);
+/* Appends to the body, as much as the cap allows; `expected` (Content-Length, -1 unknown) only guides the first
+ * allocation (at most 1 MiB is believed). */
+enum cpool__response_result cpool__response_body_data(struct cpool_response *resp, const void *data, size_t len,
+                                                      size_t cap, int64_t expected);
 /* Records a failure; the detail is dropped when memory is short. */
 void cpool__response_fail(struct cpool_response *resp, const cpool_error *error);
 size_t cpool__response_bytes(const struct cpool_response *resp); /* for the queue's count */

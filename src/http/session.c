@@ -1,7 +1,8 @@
-/* session: what can be prepared once is: the identity is found, the base URL parsed, and the lines of every request written out
+/* session: what can be prepared once is: the identity is found, the base URL parsed, and the lines of every request
+ * written out
  *
- * One block holds the session, its base path, its header list and, behind them, the lines that the list was made from. It is wiped as a whole
- * before it is freed when it holds credentials. */
+ * One block holds the session, its base path, its header list and, behind them, the lines that the list was made
+ * from. It is wiped as a whole before it is freed when it holds credentials. */
 #include "http/session.h"
 
 #include <assert.h>
@@ -19,26 +20,32 @@ enum { UNIX_PATH_BYTES = 107 }; /* sun_path without its NUL */
 
 static const struct cpool__choice switch_choices[] = {{"on", 1}, {"off", CPOOL_OFF}, {NULL, 0}};
 static const struct cpool__choice version_choices[] = {{"1.2", CPOOL_TLS_1_2}, {"1.3", CPOOL_TLS_1_3}, {NULL, 0}};
-static const struct cpool__choice policy_choices[] = {{"any", CPOOL_ADDRESS_ANY}, {"public", CPOOL_ADDRESS_PUBLIC}, {NULL, 0}};
+static const struct cpool__choice policy_choices[] = {{"any", CPOOL_ADDRESS_ANY},
+                                                      {"public", CPOOL_ADDRESS_PUBLIC},
+                                                      {NULL, 0}};
 
 static const struct cpool__option option_rows[] = {
-  {FIELD(base_url), .type = CPOOL__OPTION_TEXT, .meaning = "http(s) URL without query; request URLs that begin with `/` or `?` are appended to it"},
-  {FIELD(username), .type = CPOOL__OPTION_TEXT, .meaning = "sent as Authorization: Basic; without `:`"},
-  {FIELD(password), .type = CPOOL__OPTION_TEXT, .meaning = "only with username"},
-  {FIELD(bearer_token), .type = CPOOL__OPTION_TEXT, .meaning = "sent as Authorization: Bearer; visible ASCII; not together with username"},
-  {FIELD(tls_verify), .type = CPOOL__OPTION_CHOICE, .standard = 1, .choices = switch_choices,
-   .meaning = "off accepts any certificate of the peer"},
-  {FIELD(tls_min_version), .type = CPOOL__OPTION_CHOICE, .standard = CPOOL_TLS_1_2, .choices = version_choices,
-   .meaning = "oldest TLS version that is spoken"},
-  {FIELD(address_policy), .type = CPOOL__OPTION_CHOICE, .standard = CPOOL_ADDRESS_ANY, .standard_text = "the pool's",
-   .choices = policy_choices, .meaning = "which addresses may be connected to"},
-  {FIELD(ca_file), .type = CPOOL__OPTION_TEXT, .standard_text = "the system's", .meaning = "PEM file of trusted certificates"},
-  {FIELD(client_cert_file), .type = CPOOL__OPTION_TEXT, .meaning = "PEM file of the client certificate"},
-  {FIELD(client_key_file), .type = CPOOL__OPTION_TEXT, .standard_text = "in client_cert_file", .meaning = "PEM file of its key"},
-  {FIELD(client_key_password), .type = CPOOL__OPTION_TEXT, .meaning = "of the key"},
-  {FIELD(unix_socket_path), .type = CPOOL__OPTION_TEXT,
-   .meaning = "connect to this unix socket, at most 107 bytes; the URL's host is only a name then"},
-  {.key = NULL},
+    {FIELD(base_url), .type = CPOOL__OPTION_TEXT,
+     .meaning = "http(s) URL without query; request URLs that begin with `/` or `?` are appended to it"},
+    {FIELD(username), .type = CPOOL__OPTION_TEXT, .meaning = "sent as Authorization: Basic; without `:`"},
+    {FIELD(password), .type = CPOOL__OPTION_TEXT, .meaning = "only with username"},
+    {FIELD(bearer_token), .type = CPOOL__OPTION_TEXT,
+     .meaning = "sent as Authorization: Bearer; visible ASCII; not together with username"},
+    {FIELD(tls_verify), .type = CPOOL__OPTION_CHOICE, .standard = 1, .choices = switch_choices,
+     .meaning = "off accepts any certificate of the peer"},
+    {FIELD(tls_min_version), .type = CPOOL__OPTION_CHOICE, .standard = CPOOL_TLS_1_2, .choices = version_choices,
+     .meaning = "oldest TLS version that is spoken"},
+    {FIELD(address_policy), .type = CPOOL__OPTION_CHOICE, .standard = CPOOL_ADDRESS_ANY, .standard_text = "the pool's",
+     .choices = policy_choices, .meaning = "which addresses may be connected to"},
+    {FIELD(ca_file), .type = CPOOL__OPTION_TEXT, .standard_text = "the system's",
+     .meaning = "PEM file of trusted certificates"},
+    {FIELD(client_cert_file), .type = CPOOL__OPTION_TEXT, .meaning = "PEM file of the client certificate"},
+    {FIELD(client_key_file), .type = CPOOL__OPTION_TEXT, .standard_text = "in client_cert_file",
+     .meaning = "PEM file of its key"},
+    {FIELD(client_key_password), .type = CPOOL__OPTION_TEXT, .meaning = "of the key"},
+    {FIELD(unix_socket_path), .type = CPOOL__OPTION_TEXT,
+     .meaning = "connect to this unix socket, at most 107 bytes; the URL's host is only a name then"},
+    {.key = NULL},
 };
 
 const struct cpool__option_table cpool__session_option_table = {"session", option_rows};
@@ -51,7 +58,7 @@ int cpool_session_options_set(cpool_session_options *options, const char *key, c
   return cpool__options_set(&cpool__session_option_table, options, options->size, key, value);
 }
 
-/* --------------------------------------------------------------------------------------------------------- validation */
+/* ---- validation ---- */
 
 static int refuse(const char *text)
 {
@@ -91,10 +98,13 @@ static int check_files(const cpool_session_options *own)
 {
   const struct {
     const char *key, *name;
-  } files[] = {{"ca_file", own->ca_file}, {"client_cert_file", own->client_cert_file}, {"client_key_file", own->client_key_file},
+  } files[] = {{"ca_file", own->ca_file},
+               {"client_cert_file", own->client_cert_file},
+               {"client_key_file", own->client_key_file},
                {"unix_socket_path", own->unix_socket_path}};
   for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
-    if (files[i].name != NULL && files[i].name[0] == '\0') /* more likely a setting that got lost than a wish for the default */
+    if (files[i].name != NULL &&
+        files[i].name[0] == '\0') /* more likely a setting that got lost than a wish for the default */
       return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "session option %s: an empty name", files[i].key);
   }
   if (own->client_key_file != NULL && own->client_cert_file == NULL)
@@ -107,17 +117,18 @@ static int check_files(const cpool_session_options *own)
 }
 
 /* Reads, completes and checks the caller's options; *user_agent belongs to the pool. */
-static int resolve(cpool_session_options *own, const char **user_agent, cpool_http *pool, const cpool_session_options *options)
+static int resolve(cpool_session_options *own, const char **user_agent, cpool_http *pool,
+                   const cpool_session_options *options)
 {
   *own = (cpool_session_options){.size = sizeof *own};
   int status = options == NULL ? CPOOL_OK : cpool__struct_read(own, sizeof *own, options, "cpool_session_options");
   if (status != CPOOL_OK)
     return status;
-  /* Neither is live, so that the text outlives the lock. */
+  /* Neither of the two is live, and the text stays where it is as long as the pool. */
   pthread_mutex_lock(&pool->options_lock);
   if (own->address_policy == 0)
-    own->address_policy = pool->options.address_policy;
-  *user_agent = pool->options.user_agent;
+    own->address_policy = pool->wanted.address_policy;
+  *user_agent = pool->wanted.user_agent;
   pthread_mutex_unlock(&pool->options_lock);
 
   status = cpool__options_resolve(&cpool__session_option_table, own);
@@ -130,7 +141,7 @@ static int resolve(cpool_session_options *own, const char **user_agent, cpool_ht
   return status;
 }
 
-/* ---------------------------------------------------------------------------------------------------- lines of its own */
+/* ---- lines of its own ---- */
 
 /* Base64 (RFC 4648 section 4) in pieces, since user, colon and password stand in different texts. */
 struct base64 {
@@ -173,7 +184,8 @@ static char *put(char *at, const char *left, const char *right)
   return at + 1;
 }
 
-static const char agent_name[] = "User-Agent: ", basic_name[] = "Authorization: Basic ", bearer_name[] = "Authorization: Bearer ";
+static const char agent_name[] = "User-Agent: ", basic_name[] = "Authorization: Basic ",
+                  bearer_name[] = "Authorization: Bearer ";
 
 /* Lines that the session adds to the caller's headers. */
 struct own_lines {
@@ -208,7 +220,7 @@ static void own_lines_write(struct own_lines *out, char *at, const cpool_session
   }
 }
 
-/* ---------------------------------------------------------------------------------------------------- make and unmake */
+/* ---- make and unmake ---- */
 
 static size_t align_up(size_t size)
 {
@@ -226,7 +238,8 @@ static int parse_base(struct cpool__url *base, cpool_http *pool, const char *bas
     return status;
   if (strpbrk(base->target, "?#") != NULL) {
     cpool__authority_free(base->owned);
-    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "base_url: a query or fragment is not allowed, paths are appended to it");
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER,
+                         "base_url: a query or fragment is not allowed, paths are appended to it");
   }
   if (base->target_len > 0 && base->target[base->target_len - 1] == '/')
     base->target_len--;
@@ -234,11 +247,13 @@ static int parse_base(struct cpool__url *base, cpool_http *pool, const char *bas
 }
 
 /* Lays everything out in one block. NULL: out of memory. */
-static cpool_session *session_new(const cpool_session_options *own, const char *user_agent, const struct cpool__url *base)
+static cpool_session *session_new(const cpool_session_options *own, const char *user_agent,
+                                  const struct cpool__url *base)
 {
   /* The lines' lengths are known before they exist; the list is sized for as many bytes of them. */
   size_t lines_size = own_lines_size(own, user_agent);
-  size_t list_size = cpool__headers_size(NULL, own->headers, own->header_count, NULL, 0) + 2 * sizeof(struct curl_slist) + lines_size;
+  size_t list_size =
+      cpool__headers_size(NULL, own->headers, own->header_count, NULL, 0) + 2 * sizeof(struct curl_slist) + lines_size;
   size_t list_at = align_up(sizeof(cpool_session)), path_at = list_at + align_up(list_size);
   size_t lines_at = path_at + base->target_len + 1, size = lines_at + lines_size;
   char *block = cpool__malloc(size);
@@ -246,7 +261,10 @@ static cpool_session *session_new(const cpool_session_options *own, const char *
     return NULL;
 
   cpool_session *session = (cpool_session *) (void *) block;
-  *session = (cpool_session){.base = *base, .base_path = block + path_at, .base_path_len = base->target_len, .block_bytes = size,
+  *session = (cpool_session){.base = *base,
+                             .base_path = block + path_at,
+                             .base_path_len = base->target_len,
+                             .block_bytes = size,
                              .has_secret = own->username != NULL || own->bearer_token != NULL ||
                                            cpool__headers_find(own->headers, own->header_count, "Authorization")};
   memcpy(session->base_path, base->target, base->target_len);
@@ -254,7 +272,8 @@ static cpool_session *session_new(const cpool_session_options *own, const char *
   session->base.target = session->base_path;
   struct own_lines lines;
   own_lines_write(&lines, block + lines_at, own, user_agent);
-  cpool__headers_build(&session->headers, block + list_at, NULL, own->headers, own->header_count, lines.lines, lines.count);
+  cpool__headers_build(&session->headers, block + list_at, NULL, own->headers, own->header_count, lines.lines,
+                       lines.count);
   atomic_init(&session->refs, 1);
   return session;
 }
@@ -314,7 +333,7 @@ void cpool__session_drop(cpool_session *session)
     cpool__http_unref(pool); /* the last touch of the pool */
 }
 
-/* -------------------------------------------------------------------------------------------------------- public calls */
+/* ---- public calls ---- */
 
 cpool_session *cpool_http_session(cpool_http *pool)
 {
@@ -324,7 +343,8 @@ cpool_session *cpool_http_session(cpool_http *pool)
 int cpool_session_new(cpool_session **out, cpool_http *pool, const cpool_session_options *options)
 {
   if (out == NULL || pool == NULL)
-    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "cpool_session_new: the %s is NULL", out == NULL ? "out pointer" : "pool");
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "cpool_session_new: the %s is NULL",
+                         out == NULL ? "out pointer" : "pool");
   int status = cpool__http_usable(pool);
   if (status != CPOOL_OK)
     return status;
@@ -341,7 +361,7 @@ int cpool_session_new(cpool_session **out, cpool_http *pool, const cpool_session
 void cpool_session_free(cpool_session *session)
 {
   /* In a forked child the locks may be held by threads that do not exist there. */
-  if (session == NULL || session == session->pool->session || !cpool__runtime_alive(session->pool->rt))
+  if (session == NULL || !session->holds_pool || cpool__http_readable(session->pool) != CPOOL_OK)
     return;
   cpool__session_drop(session);
 }

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <limits.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -17,6 +18,15 @@
 
 /* ------------------------------------------------------------------------------------------- libcurl's calls into us */
 
+/* How long the server means to keep the connection, and for how many requests (RFC 2068 section 19.7.1.1). */
+static void note_keep_alive(struct cpool__transfer *transfer, const char *line, size_t len)
+{
+  static const char name[] = "keep-alive:";
+  size_t name_len = sizeof name - 1;
+  if (len > name_len && (line[0] | 0x20) == 'k' && strncasecmp(line, name, name_len) == 0 && transfer->conn != NULL)
+    cpool__janitor_hint(&transfer->conn->life, line + name_len, len - name_len);
+}
+
 static size_t on_header(char *line, size_t one, size_t len, void *user)
 {
   struct cpool__transfer *transfer = user;
@@ -28,6 +38,7 @@ static size_t on_header(char *line, size_t one, size_t len, void *user)
     req->resp.first_byte_us = (int64_t) (cpool__runtime_now_us(req->pool->rt) - req->begin_us);
   req->resp.bytes_received += len;
   req->activity_ms = cpool__runtime_now_ms(req->pool->rt);
+  note_keep_alive(transfer, line, len);
   switch (cpool__response_head_line(&req->resp, line, len, (size_t) req->pool->options.max_header_bytes)) {
     case CPOOL__RESPONSE_OK:
       return len;

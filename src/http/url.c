@@ -1,9 +1,10 @@
-/* url: the prefix scheme://authority is cut off by hand, libcurl reads it once, and its bytes find it again in the cache
+/* url: the prefix scheme://authority is cut off by hand, read once by libcurl, and found again by its bytes
  *
- * What is refused before libcurl sees the prefix: '@' (credentials), '%' (encoded hosts, zone ids), and whatever libcurl would forgive ("http:/host",
- * a missing scheme). What libcurl returns is checked again: only a name or an address gets through, so that the name looked up, the name verified
- * by TLS and the name shown are the same bytes. "127.1", "0x7f000001" and the like leave libcurl as dotted quads and meet the address policy as such.
- * A trailing dot is kept: "example.com." is another origin than "example.com", as it is another name to a resolver. */
+ * What is refused before libcurl sees the prefix: '@' (credentials), '%' (encoded hosts, zone ids), and whatever
+ * libcurl would forgive ("http:/host", a missing scheme). What libcurl returns is checked again: only a name or an
+ * address gets through, so that the name looked up, the name verified by TLS and the name shown are the same bytes.
+ * "127.1", "0x7f000001" and the like leave libcurl as dotted quads and meet the address policy as such. A trailing
+ * dot is kept: "example.com." is another origin than "example.com", as it is another name to a resolver. */
 #include "http/url.h"
 
 #include <arpa/inet.h>
@@ -33,8 +34,8 @@ static int check_bytes(const char *text, const char *what, size_t *len)
   for (; text[at] != '\0'; at++) {
     unsigned char byte = (unsigned char) text[at];
     if (byte <= 0x20 || byte >= 0x7f)
-      return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "%s: byte 0x%02x at position %zu is not printable ASCII%s", what,
-                           byte, at, byte >= 0x80 ? "; write it percent-encoded, in a host name as xn--" : "");
+      return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "%s: byte 0x%02x at position %zu is not printable ASCII%s",
+                           what, byte, at, byte >= 0x80 ? "; write it percent-encoded, in a host name as xn--" : "");
     if (at >= CPOOL__URL_MAX_BYTES)
       return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "%s: longer than %d bytes", what, CPOOL__URL_MAX_BYTES);
     if (byte == '#' && end == SIZE_MAX)
@@ -98,8 +99,8 @@ static bool host_copy(char out[HOST_BYTES + 1], const char *host, bool *v6)
   return true;
 }
 
-static int authority_new(struct cpool__authority **out, const char *prefix, bool tls, const char *host, bool v6, uint16_t port,
-                         uint64_t hash)
+static int authority_new(struct cpool__authority **out, const char *prefix, bool tls, const char *host, bool v6,
+                         uint16_t port, uint64_t hash)
 {
   char origin[HOST_BYTES + 32];
   int origin_len = snprintf(origin, sizeof origin, "%s://%s%s%s:%u", tls ? "https" : "http", v6 ? "[" : "", host,
@@ -110,8 +111,12 @@ static int authority_new(struct cpool__authority **out, const char *prefix, bool
   if (authority == NULL)
     return cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "no memory for a URL");
   char *texts = (char *) (authority + 1);
-  *authority = (struct cpool__authority){.tls = tls, .port = port, .host = texts, .origin = texts + host_size,
-                                         .prefix = texts + host_size + origin_size, .prefix_len = prefix_size - 1,
+  *authority = (struct cpool__authority){.tls = tls,
+                                         .port = port,
+                                         .host = texts,
+                                         .origin = texts + host_size,
+                                         .prefix = texts + host_size + origin_size,
+                                         .prefix_len = prefix_size - 1,
                                          .hash = hash};
   memcpy(texts, host, host_size);
   memcpy(texts + host_size, origin, origin_size);
@@ -120,7 +125,8 @@ static int authority_new(struct cpool__authority **out, const char *prefix, bool
   return CPOOL_OK;
 }
 
-/* The slow way: libcurl reads scheme, host and port. `prefix` holds neither '@' nor '%' and begins with a known scheme. */
+/* The slow way: libcurl reads scheme, host and port. `prefix` holds neither '@' nor '%' and begins with a known
+ * scheme. */
 static int authority_parse(struct cpool__authority **out, const char *prefix, const char *what, uint64_t hash)
 {
   char *scheme = NULL, *host = NULL, *port_text = NULL;
@@ -151,7 +157,8 @@ static int authority_parse(struct cpool__authority **out, const char *prefix, co
   }
   if (!host_copy(own_host, host, &v6)) {
     status = cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER,
-                           "%s: the host \"%.160s\" is no IP address and no name of letters, digits, '-', '_' and '.'", what, host);
+                           "%s: the host \"%.160s\" is no IP address and no name of letters, digits, '-', '_' and '.'",
+                           what, host);
     goto done;
   }
   status = authority_new(out, prefix, strcmp(scheme, "https") == 0, own_host, v6, (uint16_t) port, hash);
@@ -170,11 +177,12 @@ static bool is_prefix(const struct cpool__authority *authority, const char *pref
 }
 
 /* The published entry, or NULL. */
-static struct cpool__authority *cache_find(struct cpool__url_cache *cache, const char *prefix, size_t len, uint64_t hash)
+static struct cpool__authority *cache_find(struct cpool__url_cache *cache, const char *prefix, size_t len,
+                                           uint64_t hash)
 {
   for (uint64_t probe = 0; probe < PROBES; probe++) {
     struct cpool__authority *found =
-      atomic_load_explicit(&cache->slots[(hash + probe) % CPOOL__URL_CACHE_SLOTS], memory_order_acquire);
+        atomic_load_explicit(&cache->slots[(hash + probe) % CPOOL__URL_CACHE_SLOTS], memory_order_acquire);
     if (found == NULL)
       return NULL; /* slots fill in the order of the probes and never empty */
     if (is_prefix(found, prefix, len, hash))
@@ -183,13 +191,14 @@ static struct cpool__authority *cache_find(struct cpool__url_cache *cache, const
   return NULL;
 }
 
-/* The entry that stands in the cache for these bytes: `authority`, one that was faster, or NULL when no slot is free. */
+/* The entry that stands in the cache for these bytes: `authority`, one that was faster, or NULL when no slot is
+ * free. */
 static struct cpool__authority *cache_publish(struct cpool__url_cache *cache, struct cpool__authority *authority)
 {
   for (uint64_t probe = 0; probe < PROBES; probe++) {
     struct cpool__authority *found = NULL;
-    if (atomic_compare_exchange_strong_explicit(&cache->slots[(authority->hash + probe) % CPOOL__URL_CACHE_SLOTS], &found,
-                                                authority, memory_order_release, memory_order_acquire))
+    if (atomic_compare_exchange_strong_explicit(&cache->slots[(authority->hash + probe) % CPOOL__URL_CACHE_SLOTS],
+                                                &found, authority, memory_order_release, memory_order_acquire))
       return authority;
     if (is_prefix(found, authority->prefix, authority->prefix_len, authority->hash))
       return found;
@@ -254,7 +263,10 @@ int cpool__url_parse(struct cpool__url_cache *cache, const char *text, const cha
     else
       authority = owned;
   }
-  *out = (struct cpool__url){.authority = authority, .owned = owned, .target = text + prefix_len, .target_len = len - prefix_len};
+  *out = (struct cpool__url){.authority = authority,
+                             .owned = owned,
+                             .target = text + prefix_len,
+                             .target_len = len - prefix_len};
   return CPOOL_OK;
 }
 

@@ -1,4 +1,5 @@
-/* url: a request's URL becomes an authority (who) and a target (what); libcurl parses the authority once, a cache remembers it. Any thread. */
+/* url: a request's URL becomes an authority (who) and a target (what); libcurl parses the authority once, a cache
+ * remembers it. Any thread. */
 #ifndef CPOOL_HTTP_URL_H
 #define CPOOL_HTTP_URL_H
 
@@ -11,7 +12,7 @@ enum { CPOOL__URL_CACHE_SLOTS = 256, CPOOL__URL_MAX_BYTES = 64 * 1024 };
 
 /* Immutable once made. */
 struct cpool__authority {
-  bool tls;         /* https */
+  bool tls; /* https */
   uint16_t port;
   const char *host;   /* lower case, without brackets */
   const char *origin; /* "https://host:port", brackets around IPv6, the port always there */
@@ -20,7 +21,8 @@ struct cpool__authority {
   uint64_t hash;
 };
 
-/* Entries are added once and never replaced, so readers need no lock and no reference; what finds no slot is the caller's own to free. */
+/* Entries are added once and never replaced, so readers need no lock and no reference; what finds no slot is the
+ * caller's own to free. */
 struct cpool__url_cache {
   uint64_t key[2];
   _Atomic(struct cpool__authority *) slots[CPOOL__URL_CACHE_SLOTS];
@@ -35,11 +37,13 @@ struct cpool__url {
 
 void cpool__url_cache_init(struct cpool__url_cache *cache);
 void cpool__url_cache_fini(struct cpool__url_cache *cache);
-/* Parses an absolute http or https URL. The target is sent as written: every byte must be printable ASCII. A trailing dot of the host is kept.
- * CPOOL_EINVAL (recorded; `what` names the field: "url", "base_url", "origin"): no or other scheme, user or password, bad host or port, control
- * bytes, blanks or bytes above 0x7e, too long. CPOOL_ENOMEM (recorded). *out is untouched on failure. */
+/* Parses an absolute http or https URL. The target is sent as written: every byte must be printable ASCII. A
+ * trailing dot of the host is kept. CPOOL_EINVAL (recorded; `what` names the field: "url", "base_url", "origin"): no
+ * or other scheme, user or password, bad host or port, control bytes, blanks or bytes above 0x7e, too long.
+ * CPOOL_ENOMEM (recorded). *out is untouched on failure. */
 int cpool__url_parse(struct cpool__url_cache *cache, const char *text, const char *what, struct cpool__url *out);
-/* Checks a target alone, which begins with '/' or '?' (used with a base URL). CPOOL_OK or CPOOL_EINVAL (recorded); *len without the fragment. */
+/* Checks a target alone, which begins with '/' or '?' (used with a base URL). CPOOL_OK or CPOOL_EINVAL (recorded);
+ * *len without the fragment. */
 int cpool__url_target(const char *text, const char *what, size_t *len);
 void cpool__authority_free(struct cpool__authority *authority); /* NULL is legal */
 

@@ -24,7 +24,7 @@
 
 enum { DEADLINE_MS = 20000, PULSE_MS = 20 };
 
-/* ------------------------------------------------------------------------------------- a runtime in one of its modes */
+/* ------------------------------------------------------------------------------------ a runtime in one of its modes */
 
 struct fixture {
   int mode;
@@ -163,7 +163,7 @@ static inline void do_nothing(struct fixture *f, void *arg)
   (void) f, (void) arg;
 }
 
-/* ------------------------------------------------------------------------------------------------------------- tasks */
+/* ------------------------------------------------------------------------------------------------------------ tasks */
 
 struct chores {
   struct cpool__task once, cancelled, late, again;
@@ -221,7 +221,7 @@ static inline void give_chores(struct fixture *f, void *arg)
   chores->deferred_turn = f->rt->turn_count;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ timers */
+/* ----------------------------------------------------------------------------------------------------------- timers */
 
 enum { TIMERS = 8 };
 
@@ -267,7 +267,7 @@ static inline void arm_all(struct fixture *f, void *arg)
   cpool__runtime_disarm(f->rt, &all->cancelled);
 }
 
-/* ----------------------------------------------------------------------------------------------------------- sockets */
+/* ---------------------------------------------------------------------------------------------------------- sockets */
 
 struct door {
   int fd; /* an eventfd */
@@ -318,7 +318,7 @@ static inline void close_door(struct fixture *f, struct door *door)
   close(door->fd);
 }
 
-/* ------------------------------------------------------------------------------------------------------------- cases */
+/* ------------------------------------------------------------------------------------------------------------ cases */
 
 /* One case per mode; the names tell them apart. */
 #define IN(mode, test) {#test " (" #mode ")", test, setup, teardown, (void *) (uintptr_t) &mode}

@@ -13,7 +13,7 @@
 
 #include "behaviour/runtime_fixture.h"
 
-/* ---------------------------------------------------------------------------------------------------------- messages */
+/* --------------------------------------------------------------------------------------------------------- messages */
 
 enum { SENDERS = 4, PER_SENDER = 25000 };
 
@@ -124,7 +124,7 @@ static void a_batch_of_posts_costs_one_wake_up(void **state)
   assert_int_equal(f->rt->wake_count - wakes_before, 1);
 }
 
-/* ------------------------------------------------------------------------------------------------------------- tasks */
+/* ------------------------------------------------------------------------------------------------------------ tasks */
 
 static void a_task_runs_once_in_its_turn_and_late_ones_last(void **state)
 {
@@ -158,7 +158,7 @@ static void a_task_that_defers_itself_goes_on_over_many_turns(void **state)
   assert_in_range(after - before, 100 / 8, 200);
 }
 
-/* ------------------------------------------------------------------------------------------------------------ timers */
+/* ----------------------------------------------------------------------------------------------------------- timers */
 
 static void timers_fire_in_time_and_never_early(void **state)
 {
@@ -208,7 +208,7 @@ static void long_work_before_the_wait_does_not_delay_timers(void **state)
   assert_in_range(best_us, 0, 20000);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- delivery */
+/* --------------------------------------------------------------------------------------------------------- delivery */
 
 struct parcel {
   struct cpool__event event;
@@ -291,7 +291,7 @@ static void events_reach_their_queues_in_order(void **state)
     assert_int_equal(atomic_load(&office.parcels[i].released), 1);
 }
 
-/* ----------------------------------------------------------------------------------------------------------- sockets */
+/* ---------------------------------------------------------------------------------------------------------- sockets */
 
 static void a_ready_socket_is_served(void **state)
 {

@@ -15,7 +15,7 @@
 #include "base/memory.h"
 #include "behaviour/runtime_fixture.h"
 
-/* ---------------------------------------------------------------------------------------------------- life and death */
+/* --------------------------------------------------------------------------------------------------- life and death */
 
 static void a_held_runtime_cannot_be_freed(void **state)
 {
@@ -137,7 +137,7 @@ static void what_was_posted_before_the_free_has_run(void **state)
   }
 }
 
-/* ---------------------------------------------------------------------------------------------------------- refusals */
+/* --------------------------------------------------------------------------------------------------------- refusals */
 
 static void senseless_options_are_refused(void **state)
 {

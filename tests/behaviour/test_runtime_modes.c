@@ -13,7 +13,7 @@
 
 #include "behaviour/runtime_fixture.h"
 
-/* ------------------------------------------------------------------------------------------------------- host's loop */
+/* ------------------------------------------------------------------------------------------------------ host's loop */
 
 static void uv_run_returns_when_nothing_is_live(void **state)
 {
@@ -191,7 +191,7 @@ static void another_thread_cannot_free_a_runtime_on_a_hosts_loop(void **state)
   assert_int_equal((intptr_t) status, CPOOL_EINVAL);
 }
 
-/* ------------------------------------------------------------------------------------------------------- manual mode */
+/* ------------------------------------------------------------------------------------------------------ manual mode */
 
 static bool readable(struct fixture *f, int64_t timeout_ms)
 {

@@ -1,4 +1,5 @@
-/* fuzz_response: any lines in any order leave a head of tokens and clean values, within the cap, that reads the same forwards and by name */
+/* fuzz_response: any lines in any order leave a head of tokens and clean values, within the cap, that reads the same
+ * forwards and by name */
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -40,7 +41,8 @@ static void check(const struct cpool_response *resp)
   must(cpool_response_status(resp) >= 0 && cpool_response_status(resp) <= 999);
 }
 
-/* A byte with the length of the piece that follows; 0xf0 and above: a piece of the body, a restart, or a look at it all. */
+/* A byte with the length of the piece that follows; 0xf0 and above: a piece of the body, a restart, or a look at it
+ * all. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
   struct cpool_response resp;

@@ -1,4 +1,5 @@
-/* fuzz_url: whatever text is parsed, a URL that gets through has a clean host, a port, and an origin that parses to itself */
+/* fuzz_url: whatever text is parsed, a URL that gets through has a clean host, a port, and an origin that parses to
+ * itself */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* test_dns_cache: how long an answer lives, who is evicted, and what readers may keep, by a clock that is only a number */
+/* test_dns_cache: how long an answer lives, who is evicted, what readers may keep; the clock is only a number */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

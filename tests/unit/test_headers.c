@@ -27,8 +27,9 @@ static void is_refused(const char *name, const char *value, const char *because)
 }
 
 /* Builds into exactly the bytes that were asked for; free(*memory). */
-static struct cpool__header_list build(void **memory, const struct cpool__header_list *base, const cpool_header *headers,
-                                       size_t count, const char *const *extra, size_t extra_count)
+static struct cpool__header_list build(void **memory, const struct cpool__header_list *base,
+                                       const cpool_header *headers, size_t count, const char *const *extra,
+                                       size_t extra_count)
 {
   struct cpool__header_list list;
   size_t size = cpool__headers_size(base, headers, count, extra, extra_count);
@@ -55,8 +56,14 @@ static void has_lines(const struct cpool__header_list *list, const char *const *
 static void ordinary_headers_are_accepted(void **state)
 {
   (void) state;
-  const cpool_header headers[] = {{"Accept", "*/*"}, {"X-Empty", ""}, {"Host", "other"}, {"x", "tab\there"}, {"Y!#$%&'*+-.^_`|~9", "caf\xc3\xa9"},
-                                  {"User-Agent", "a; b:c"}, {"Content-Type", "text/plain"}, {"TEA", "x"}};
+  const cpool_header headers[] = {{"Accept", "*/*"},
+                                  {"X-Empty", ""},
+                                  {"Host", "other"},
+                                  {"x", "tab\there"},
+                                  {"Y!#$%&'*+-.^_`|~9", "caf\xc3\xa9"},
+                                  {"User-Agent", "a; b:c"},
+                                  {"Content-Type", "text/plain"},
+                                  {"TEA", "x"}};
   assert_int_equal(cpool__headers_check(headers, COUNT(headers)), CPOOL_OK);
   assert_int_equal(cpool__headers_check(NULL, 0), CPOOL_OK);
 }
@@ -64,7 +71,8 @@ static void ordinary_headers_are_accepted(void **state)
 static void names_are_tokens(void **state)
 {
   (void) state;
-  static const char *const wrong[] = {"", " X", "X ", "X:", "X Y", "X\r\nY", "X\tY", "caf\xc3\xa9", "X(Y)", "X;", "X/Y", "\"X\"", "X=Y", "X,Y", "X@", "{X}"};
+  static const char *const wrong[] = {"",     " X", "X ",  "X:",    "X Y", "X\r\nY", "X\tY", "caf\xc3\xa9",
+                                      "X(Y)", "X;", "X/Y", "\"X\"", "X=Y", "X,Y",    "X@",   "{X}"};
   for (size_t i = 0; i < COUNT(wrong); i++) {
     is_refused(wrong[i], "v", "is not a token");
     assert_false(cpool__token_valid(wrong[i]));
@@ -96,8 +104,17 @@ static void values_have_no_control_bytes(void **state)
 static void framing_headers_are_the_librarys(void **state)
 {
   (void) state;
-  static const char *const wrong[] = {"Content-Length", "content-length", "Transfer-Encoding", "CONNECTION", "Keep-Alive", "Proxy-Connection",
-                                      "Upgrade", "TE", "te", "Trailer", "Expect"};
+  static const char *const wrong[] = {"Content-Length",
+                                      "content-length",
+                                      "Transfer-Encoding",
+                                      "CONNECTION",
+                                      "Keep-Alive",
+                                      "Proxy-Connection",
+                                      "Upgrade",
+                                      "TE",
+                                      "te",
+                                      "Trailer",
+                                      "Expect"};
   for (size_t i = 0; i < COUNT(wrong); i++)
     is_refused(wrong[i], "1", "is set by the library alone");
 }
@@ -161,7 +178,8 @@ static void the_callers_headers_replace_those_of_the_base(void **state)
   const cpool_header of_base[] = {{"Accept", "a"}, {"X-Key", "base"}, {"X-Key", "again"}, {"Empty", ""}, {"Keep", "1"}};
   const cpool_header of_caller[] = {{"x-key", "mine"}, {"EMPTY", "full"}, {"New", "2"}};
   static const char *const extra[] = {"Expect:", "content-type:", "accept: extra", "new: extra", "Last: 9"};
-  static const char *const lines[] = {"Accept: a", "Keep: 1", "x-key: mine", "EMPTY: full", "New: 2", "Expect:", "content-type:", "Last: 9"};
+  static const char *const lines[] = {"Accept: a", "Keep: 1", "x-key: mine",   "EMPTY: full",
+                                      "New: 2",    "Expect:", "content-type:", "Last: 9"};
   struct cpool__header_list base = build(&base_memory, NULL, of_base, COUNT(of_base), NULL, 0);
   struct cpool__header_list list = build(&memory, &base, of_caller, COUNT(of_caller), extra, COUNT(extra));
   has_lines(&list, lines, COUNT(lines));
@@ -173,15 +191,15 @@ static void the_callers_headers_replace_those_of_the_base(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test(ordinary_headers_are_accepted),
-    cmocka_unit_test(names_are_tokens),
-    cmocka_unit_test(values_have_no_control_bytes),
-    cmocka_unit_test(framing_headers_are_the_librarys),
-    cmocka_unit_test(all_headers_together_are_capped),
-    cmocka_unit_test(names_are_found_whatever_their_case),
-    cmocka_unit_test(lines_are_in_libcurls_notation),
-    cmocka_unit_test(an_empty_list_is_null),
-    cmocka_unit_test(the_callers_headers_replace_those_of_the_base),
+      cmocka_unit_test(ordinary_headers_are_accepted),
+      cmocka_unit_test(names_are_tokens),
+      cmocka_unit_test(values_have_no_control_bytes),
+      cmocka_unit_test(framing_headers_are_the_librarys),
+      cmocka_unit_test(all_headers_together_are_capped),
+      cmocka_unit_test(names_are_found_whatever_their_case),
+      cmocka_unit_test(lines_are_in_libcurls_notation),
+      cmocka_unit_test(an_empty_list_is_null),
+      cmocka_unit_test(the_callers_headers_replace_those_of_the_base),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -172,7 +172,8 @@ static void keys_are_set_from_text(void **state)
 static void only_live_options_may_change(void **state)
 {
   (void) state;
-  static const char *const frozen[] = {"max_identities", "address_policy", "dns_servers", "dns_hosts_file", "user_agent"};
+  static const char *const frozen[] = {"max_identities", "address_policy", "dns_servers", "dns_hosts_file",
+                                       "user_agent"};
   size_t count = 0;
   for (const struct cpool__option *option = cpool__http_option_table.options; option->key != NULL; option++)
     count += (option->flags & CPOOL__OPTION_LIVE) == 0;
@@ -273,8 +274,8 @@ static void *read_snapshots(void *arg)
     cpool_http_stats now;
     cpool__http_stats_read(&reader->shared->stats, &now);
     const uint64_t n = now.requests;
-    reader->torn += now.size != sizeof now || now.total_connections != (int64_t) n || now.bytes_received != n || now.opened != n ||
-                    now.closed != n || now.dns_hits != n;
+    reader->torn += now.size != sizeof now || now.total_connections != (int64_t) n || now.bytes_received != n ||
+                    now.opened != n || now.closed != n || now.dns_hits != n;
     reader->backwards += n < last;
     last = n;
   }
@@ -337,18 +338,18 @@ static void a_snapshot_has_every_counter(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test(defaults_are_those_of_the_header),
-    cmocka_unit_test(every_field_but_three_has_a_row),
-    cmocka_unit_test(a_resolved_copy_resolves_to_itself),
-    cmocka_unit_test(texts_are_copied),
-    cmocka_unit_test(what_is_out_of_range_is_refused),
-    cmocka_unit_test(keys_are_set_from_text),
-    cmocka_unit_test(only_live_options_may_change),
-    cmocka_unit_test(off_means_no_limit),
-    cmocka_unit_test(other_parts_get_their_rules),
-    cmocka_unit_test(shortage_of_memory_is_told_and_leaks_nothing),
-    cmocka_unit_test(every_snapshot_is_of_one_moment),
-    cmocka_unit_test(a_snapshot_has_every_counter),
+      cmocka_unit_test(defaults_are_those_of_the_header),
+      cmocka_unit_test(every_field_but_three_has_a_row),
+      cmocka_unit_test(a_resolved_copy_resolves_to_itself),
+      cmocka_unit_test(texts_are_copied),
+      cmocka_unit_test(what_is_out_of_range_is_refused),
+      cmocka_unit_test(keys_are_set_from_text),
+      cmocka_unit_test(only_live_options_may_change),
+      cmocka_unit_test(off_means_no_limit),
+      cmocka_unit_test(other_parts_get_their_rules),
+      cmocka_unit_test(shortage_of_memory_is_told_and_leaks_nothing),
+      cmocka_unit_test(every_snapshot_is_of_one_moment),
+      cmocka_unit_test(a_snapshot_has_every_counter),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -95,8 +95,12 @@ static void an_answer_is_read_as_it_was_sent(void **state)
   line(f, "X-Bare: newline\n");
   line(f, "\r\n");
   assert_int_equal(cpool_response_status(&f->resp), 404);
-  has_headers(f, 5, (const char *const[][2]){{"Content-Type", "text/plain"}, {"Set-Cookie", "a=b:c"}, {"set-cookie", "second"},
-                                             {"X-Empty", ""}, {"X-Bare", "newline"}});
+  has_headers(f, 5,
+              (const char *const[][2]){{"Content-Type", "text/plain"},
+                                       {"Set-Cookie", "a=b:c"},
+                                       {"set-cookie", "second"},
+                                       {"X-Empty", ""},
+                                       {"X-Bare", "newline"}});
   assert_string_equal(cpool_response_header(&f->resp, "SET-COOKIE"), "a=b:c");
   assert_string_equal(cpool_response_header(&f->resp, "x-empty"), "");
   assert_null(cpool_response_header(&f->resp, "X-Emptyy"));
@@ -268,7 +272,8 @@ static void a_repeated_attempt_starts_clean(void **state)
   cpool_response_info_init(&info);
   assert_int_equal(cpool_response_info_get(&f->resp, &info), CPOOL_OK);
   assert_int_equal(info.queue_us, 5);
-  assert_true(info.dns_us == CPOOL_OFF && info.connect_us == CPOOL_OFF && info.tls_us == CPOOL_OFF && info.first_byte_us == CPOOL_OFF);
+  assert_true(info.dns_us == CPOOL_OFF && info.connect_us == CPOOL_OFF && info.tls_us == CPOOL_OFF &&
+              info.first_byte_us == CPOOL_OFF);
   size_t len = 9;
   assert_string_equal(cpool_response_body(&f->resp, &len), "");
   assert_int_equal(len, 0);
@@ -424,26 +429,26 @@ int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
   const struct CMUnitTest tests[] = {
-    CASE(an_answer_is_read_as_it_was_sent),
-    CASE(versions_are_10_and_11),
-    CASE(interim_answers_leave_nothing_behind),
-    CASE(interim_answers_count_against_the_cap),
-    CASE(trailers_are_ignored),
-    CASE(malformed_lines_are_ignored),
-    CASE(values_hold_no_control_bytes),
-    CASE(folded_lines_continue_the_value),
-    CASE(every_byte_of_a_head_counts_against_the_cap),
-    CASE(as_many_headers_as_fit_are_read_in_linear_time),
-    CASE(a_repeated_attempt_starts_clean),
-    CASE(a_body_is_followed_by_a_nul),
-    CASE(a_body_is_kept_up_to_its_cap),
-    CASE(an_announced_length_is_believed_up_to_a_mebibyte),
-    CASE(shortage_of_memory_is_told_and_changes_nothing),
-    CASE(a_failure_tells_its_detail),
-    CASE(without_memory_a_failure_still_has_its_status),
-    CASE(info_names_the_peer),
-    CASE(an_older_callers_info_is_filled_as_far_as_it_goes),
-    CASE(null_is_tolerated),
+      CASE(an_answer_is_read_as_it_was_sent),
+      CASE(versions_are_10_and_11),
+      CASE(interim_answers_leave_nothing_behind),
+      CASE(interim_answers_count_against_the_cap),
+      CASE(trailers_are_ignored),
+      CASE(malformed_lines_are_ignored),
+      CASE(values_hold_no_control_bytes),
+      CASE(folded_lines_continue_the_value),
+      CASE(every_byte_of_a_head_counts_against_the_cap),
+      CASE(as_many_headers_as_fit_are_read_in_linear_time),
+      CASE(a_repeated_attempt_starts_clean),
+      CASE(a_body_is_followed_by_a_nul),
+      CASE(a_body_is_kept_up_to_its_cap),
+      CASE(an_announced_length_is_believed_up_to_a_mebibyte),
+      CASE(shortage_of_memory_is_told_and_changes_nothing),
+      CASE(a_failure_tells_its_detail),
+      CASE(without_memory_a_failure_still_has_its_status),
+      CASE(info_names_the_peer),
+      CASE(an_older_callers_info_is_filled_as_far_as_it_goes),
+      CASE(null_is_tolerated),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -126,8 +126,17 @@ static void addresses_are_made_canonical(void **state)
 static void what_is_no_http_url_is_refused(void **state)
 {
   struct fixture *f = *state;
-  static const char *const wrong[] = {"", "example.com", "//example.com/", "/path", "ftp://example.com/", "file:///etc/passwd",
-                                      "http:/example.com/", "http:example.com", "httpss://x/", "http//x", "gopher://x"};
+  static const char *const wrong[] = {"",
+                                      "example.com",
+                                      "//example.com/",
+                                      "/path",
+                                      "ftp://example.com/",
+                                      "file:///etc/passwd",
+                                      "http:/example.com/",
+                                      "http:example.com",
+                                      "httpss://x/",
+                                      "http//x",
+                                      "gopher://x"};
   for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
     is_refused(f, wrong[i], "does not begin with http:// or https://");
   is_refused(f, NULL, "NULL");
@@ -139,8 +148,9 @@ static void what_is_no_http_url_is_refused(void **state)
 static void credentials_are_refused_and_never_repeated(void **state)
 {
   struct fixture *f = *state;
-  static const char *const wrong[] = {"http://sesame@example.com/", "http://u:sesame@example.com/", "http://@sesame.com/",
-                                      "http://:sesame@example.com", "https://sesame%40@example.com?x"};
+  static const char *const wrong[] = {"http://sesame@example.com/", "http://u:sesame@example.com/",
+                                      "http://@sesame.com/", "http://:sesame@example.com",
+                                      "https://sesame%40@example.com?x"};
   for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
     is_refused(f, wrong[i], "user and password are not allowed in a URL; use the session's credentials");
     cpool_error err;
@@ -153,14 +163,19 @@ static void credentials_are_refused_and_never_repeated(void **state)
 static void bad_hosts_are_refused(void **state)
 {
   struct fixture *f = *state;
-  static const char *const wrong[] = {"http://:80/", "http://exa$mple/", "http://a,b/", "http://a\\b/", "http://.a/", "http://a..b/",
-                                      "http://./", "http://[::1/", "http://::1/", "http://[1.2.3.4]/", "http://[v1.a]/",
-                                      "http://[]/", "http://[::1]x/", "http://a;b/", "http://a*b/", "http://a'b/", "http://[fe80::1:zz]/"};
+  static const char *const wrong[] = {"http://:80/",         "http://exa$mple/",  "http://a,b/",    "http://a\\b/",
+                                      "http://.a/",          "http://a..b/",      "http://./",      "http://[::1/",
+                                      "http://::1/",         "http://[1.2.3.4]/", "http://[v1.a]/", "http://[]/",
+                                      "http://[::1]x/",      "http://a;b/",       "http://a*b/",    "http://a'b/",
+                                      "http://[fe80::1:zz]/"};
   for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
     is_refused(f, wrong[i], "");
   is_refused(f, "http://ex%61mple/", "percent-encoding and zone ids");
   is_refused(f, "http://[fe80::1%25eth0]/", "percent-encoding and zone ids");
-  is_refused(f, "http://b\xc3\xbc" "cher.example/", "byte 0xc3 at position 8 is not printable ASCII; write it percent-encoded, in a host name as xn--");
+  is_refused(f,
+             "http://b\xc3\xbc"
+             "cher.example/",
+             "byte 0xc3 at position 8 is not printable ASCII; write it percent-encoded, in a host name as xn--");
 }
 
 static void the_longest_host_is_253_bytes(void **state)
@@ -186,8 +201,8 @@ static void ports_are_1_to_65535(void **state)
 {
   struct fixture *f = *state;
   is_refused(f, "http://a:0/", "the port is 0, not 1..65535");
-  static const char *const wrong[] = {"http://a:65536/", "http://a:-1/", "http://a:99999999999999999999/", "http://a:8o/",
-                                      "http://a:+80/", "http://a:80:80/"};
+  static const char *const wrong[] = {"http://a:65536/", "http://a:-1/",  "http://a:99999999999999999999/",
+                                      "http://a:8o/",    "http://a:+80/", "http://a:80:80/"};
   for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
     is_refused(f, wrong[i], "");
 }
@@ -327,21 +342,21 @@ int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
   const struct CMUnitTest tests[] = {
-    CASE(a_url_names_an_origin_and_a_target),
-    CASE(a_trailing_dot_is_another_origin),
-    CASE(addresses_are_made_canonical),
-    CASE(what_is_no_http_url_is_refused),
-    CASE(credentials_are_refused_and_never_repeated),
-    CASE(bad_hosts_are_refused),
-    CASE(the_longest_host_is_253_bytes),
-    CASE(ports_are_1_to_65535),
-    CASE(no_byte_that_could_split_a_request_gets_through),
-    CASE(a_url_may_be_64_kib_long),
-    CASE(targets_begin_with_a_slash_or_a_question_mark),
-    CASE(a_prefix_is_parsed_once),
-    CASE(a_full_cache_only_costs_time),
-    CASE(shortage_of_memory_is_told),
-    CASE(threads_may_fill_the_cache_at_once),
+      CASE(a_url_names_an_origin_and_a_target),
+      CASE(a_trailing_dot_is_another_origin),
+      CASE(addresses_are_made_canonical),
+      CASE(what_is_no_http_url_is_refused),
+      CASE(credentials_are_refused_and_never_repeated),
+      CASE(bad_hosts_are_refused),
+      CASE(the_longest_host_is_253_bytes),
+      CASE(ports_are_1_to_65535),
+      CASE(no_byte_that_could_split_a_request_gets_through),
+      CASE(a_url_may_be_64_kib_long),
+      CASE(targets_begin_with_a_slash_or_a_question_mark),
+      CASE(a_prefix_is_parsed_once),
+      CASE(a_full_cache_only_costs_time),
+      CASE(shortage_of_memory_is_told),
+      CASE(threads_may_fill_the_cache_at_once),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
