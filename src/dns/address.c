@@ -1,9 +1,8 @@
 /* address: an IP address with its port, and which of them are public
  *
  * Public is decided by prefix tables. IPv4: everything but the listed prefixes. IPv6: nothing but 2000::/3, the only
- * space given out for global unicast, less the listed prefixes, and NAT64's well-known prefix in front of a public
- * IPv4 address: the only one of the forms carrying IPv4 that the registry calls globally reachable, and the way to
- * every IPv4 host from a network without IPv4. */
+ * space given out for global unicast, less the listed prefixes. NAT64's 64:ff9b::/96 (RFC 6052) is outside of it: what a
+ * translator does with the IPv4 address inside is not known here. */
 #include "dns/address.h"
 
 #include <arpa/inet.h>
@@ -39,7 +38,6 @@ static const struct prefix ipv4_special[] = {
 };
 
 static const struct prefix ipv6_global = {{0x20}, 3};
-static const struct prefix ipv6_nat64 = {{0, 0x64, 0xff, 0x9b}, 96}; /* RFC 6052 */
 
 /* Inside ipv6_global. */
 static const struct prefix ipv6_special[] = {
@@ -186,7 +184,5 @@ bool cpool__address_public(const struct cpool__address *address)
   if (address->sock.any.sa_family != AF_INET6)
     return false;
   const uint8_t *bytes = address->sock.v6.sin6_addr.s6_addr;
-  if (inside(bytes, &ipv6_nat64))
-    return ipv4_public(bytes + 12);
   return inside(bytes, &ipv6_global) && !inside_any(bytes, ipv6_special, COUNT_OF(ipv6_special));
 }

@@ -32,8 +32,7 @@ void cpool__address_text(const struct cpool__address *address, char out[CPOOL__A
 bool cpool__address_equal(const struct cpool__address *a, const struct cpool__address *b); /* port included */
 /* False for every special-purpose range (IANA registries of RFC 6890): this host, loopback, private, shared (CGNAT),
  * link-local (with the metadata services), unique local, multicast, reserved, documentation, benchmarking, broadcast,
- * and IPv6 forms that carry an IPv4 address (mapped, compatible, NAT64 64:ff9b::/96 and 64:ff9b:1::/48, 6to4, Teredo)
- * unless that address is public and the form is globally routed. */
+ * and IPv6 forms that carry an IPv4 address (mapped, compatible, NAT64 64:ff9b::/96 and 64:ff9b:1::/48, 6to4, Teredo). */
 bool cpool__address_public(const struct cpool__address *address);
 
 #endif

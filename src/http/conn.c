@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/memory.h"
@@ -114,6 +115,8 @@ bool cpool__conn_attach(struct cpool__conn *conn, int fd, const struct cpool__ad
       conn->local_port = cpool__address_port(&local);
     cpool__list_push_back(&pool->conns_by_port[conn->local_port & 255], &conn->port_link);
   } else {
+    struct stat now;
+    conn->inode = fstat(fd, &now) == 0 ? now.st_ino : 0;
     conn->remote.sock.any.sa_family = AF_UNIX;
     conn->remote.len = sizeof conn->remote.sock.any.sa_family;
   }
@@ -209,7 +212,7 @@ void cpool__conn_retire(struct cpool__conn *conn, enum cpool__close_reason reaso
   cpool__http_touch(pool);
 }
 
-void cpool__conn_gone(struct cpool__conn *conn)
+static void leave_tables(struct cpool__conn *conn)
 {
   cpool_http *pool = conn->pool;
   cpool__idle_end(conn);
@@ -222,9 +225,23 @@ void cpool__conn_gone(struct cpool__conn *conn)
   cpool__link_remove(&conn->port_link);
   cpool__poller_forget(cpool__runtime_poller(pool->rt), conn->fd);
   pool->conns[conn->fd] = NULL;
-  close(conn->fd);
   conn_move(conn, CPOOL__CONN_GONE);
   cpool__http_touch(pool);
+}
+
+void cpool__conn_vanished(struct cpool__conn *conn)
+{
+  struct stat now;
+  if (fstat(conn->fd, &now) == 0 && now.st_ino == conn->inode) /* not closed after all */
+    close(conn->fd);
+  leave_tables(conn);
+}
+
+void cpool__conn_gone(struct cpool__conn *conn)
+{
+  int fd = conn->fd;
+  leave_tables(conn);
+  close(fd);
   if (conn->owner == NULL)
     /* in libcurl's cache, not known as dead to us: it found the end, or needed the room, before our watch did */
     cpool__conn_free(conn, CPOOL__CLOSE_PEER);

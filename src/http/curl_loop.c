@@ -14,6 +14,7 @@
 
 #include "base/memory.h"
 #include "http/conn.h"
+#include "http/dispatch.h"
 #include "http/http_options.h"
 #include "http/pool.h"
 #include "http/transfer.h"
@@ -159,6 +160,9 @@ void cpool__curl_configure(struct cpool__curl *curl)
   const cpool_http_options *options = &curl->pool->options;
   int64_t most = (int64_t) cpool__limit32(options->max_connections) + options->max_closing;
   long cap = (long) (most > INT_MAX ? INT_MAX : most);
+  if (cap <= curl->cap) /* never lower: what is above a lowered limit still has to be carried */
+    return;
+  curl->cap = cap;
   curl_multi_setopt(curl->multi, CURLMOPT_MAXCONNECTS, cap);
   curl_multi_setopt(curl->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, cap);
   curl_multi_setopt(curl->multi, CURLMOPT_MAX_HOST_CONNECTIONS, cap);
@@ -211,6 +215,12 @@ void cpool__curl_free(struct cpool__curl *curl, int reason)
 {
   cpool_http *pool = curl->pool;
   struct cpool__link *link, *next;
+  for (link = cpool__list_first(&pool->dials); link != NULL; link = next) {
+    struct cpool__dialling *dialling = cpool__container_of(link, struct cpool__dialling, link);
+    next = cpool__list_next(&pool->dials, link);
+    if (dialling->route->identity == curl->identity)
+      cpool__dialling_cancel(dialling);
+  }
   if (curl->pruner != NULL)
     cpool__transfer_free(curl->pruner);
   assert(cpool__list_empty(&curl->active));
@@ -245,12 +255,11 @@ void cpool__identity_unused(struct cpool__msg *msg)
   struct cpool__identity *identity = cpool__container_of(msg, struct cpool__identity, unused_msg);
   cpool_http *pool = identity->pool;
   pthread_mutex_lock(&pool->identities.lock);
-  bool unused = identity->refs == 0;
-  pthread_mutex_unlock(&pool->identities.lock);
-  /* A session may take it up again meanwhile. It then finds no curl part, and its first request makes one. */
-  if (unused && identity->curl != NULL)
+  while (identity->refs == 0 && identity->curl != NULL) { /* a session may take it up again, and let go again, meanwhile */
+    pthread_mutex_unlock(&pool->identities.lock);
     cpool__curl_free(identity->curl, CPOOL__CLOSE_EVICTED);
-  pthread_mutex_lock(&pool->identities.lock);
+    pthread_mutex_lock(&pool->identities.lock);
+  }
   identity->unused_posted = false;
   if (identity->refs == 0)
     cpool__identity_remove_locked(identity);

@@ -27,6 +27,7 @@ struct cpool__curl {
   struct cpool__timer prune_timer;
   struct cpool__transfer *pruner; /* a handle that never connects: it makes libcurl close what is dead */
   uint32_t closing_count, idle_count;
+  long cap; /* of sockets, as libcurl was told */
   int32_t untouched_count; /* transfers that libcurl has not begun: held back by its own queue */
 };
 

@@ -1,5 +1,4 @@
-/* headers: request headers are checked once, merged once, and laid out as the list that libcurl reads, without an
- * allocation per header. Any thread. */
+/* headers: request headers are checked, merged and laid out in one block as the list that libcurl reads. Any thread. */
 #ifndef CPOOL_HTTP_HEADERS_H
 #define CPOOL_HTTP_HEADERS_H
 

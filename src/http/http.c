@@ -155,8 +155,6 @@ static void owner_free(cpool_http *pool)
   end_unref(pool->end);
   if (pool->session != NULL)
     cpool__session_drop(pool->session);
-  if (pool->options.queue != NULL && pool->state != CPOOL__HTTP_CLOSED)
-    cpool__queue_drop(pool->options.queue);
   cpool__http_unref(pool);
   if (rt != NULL)
     cpool__runtime_drop(rt);
@@ -179,7 +177,9 @@ static void publish(struct cpool__task *task)
   now->max_connections_per_host = pool->options.max_connections_per_host;
   now->max_pending = pool->options.max_pending;
   now->origins = pool->origin_count;
+  pthread_mutex_lock(&pool->identities.lock);
   now->identities = pool->identities.count;
+  pthread_mutex_unlock(&pool->identities.lock);
   now->curl_pending = 0;
   for (struct cpool__link *link = cpool__list_first(&pool->identities_used); link != NULL;
        link = cpool__list_next(&pool->identities_used, link))

@@ -1,5 +1,4 @@
-/* http_options: the table that checks, documents and reads the pool's options, and the resolved copy that the pool
- * lives by */
+/* http_options: the pool's option table, and the resolved copy that the pool lives by */
 #include "http/http_options.h"
 
 #include <stdint.h>

@@ -1,5 +1,4 @@
-/* http_stats: a sequence lock over the words of the struct; the writer never waits, a reader tries again when it met
- * a writer
+/* http_stats: a sequence lock over the words of the struct: the writer never waits, a reader may have to read again
  *
  * The order comes from the words themselves, without fences: a word that is read with acquire and holds a value of a
  * newer snapshot makes the odd sequence before it visible, so that the second look at the sequence cannot miss it.

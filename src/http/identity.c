@@ -1,5 +1,4 @@
-/* identity: a table from the settings' bytes to their identity; entries live as long as someone refers to them or
- * the loop still has to clear up */
+/* identity: a table from the bytes of the settings to their identity, counted by those who refer to it */
 #include "http/identity.h"
 
 #include <assert.h>

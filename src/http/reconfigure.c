@@ -29,17 +29,17 @@ int cpool_http_options_get(cpool_http *pool, cpool_http_options *out)
   return cpool__struct_write(out, &own, sizeof own, "http options");
 }
 
-/* Everything but the texts, which never change, and where events go. */
+/* The rest, texts among it, is read without a lock on any thread: it is not even written. */
 static void take_live(cpool_http_options *to, const cpool_http_options *from)
 {
-  cpool_http_options merged = *from;
-  merged.dns_servers = to->dns_servers;
-  merged.dns_hosts_file = to->dns_hosts_file;
-  merged.user_agent = to->user_agent;
-  merged.queue = to->queue;
-  merged.on_event = to->on_event;
-  merged.user = to->user;
-  *to = merged;
+  static const size_t sizes[] = {
+      [CPOOL__OPTION_INT32] = sizeof(int32_t),   [CPOOL__OPTION_INT64] = sizeof(int64_t),
+      [CPOOL__OPTION_DOUBLE] = sizeof(double),   [CPOOL__OPTION_TEXT] = sizeof(char *),
+      [CPOOL__OPTION_CHOICE] = sizeof(int32_t),
+  };
+  for (const struct cpool__option *option = cpool__http_option_table.options; option->key != NULL; option++)
+    if ((option->flags & CPOOL__OPTION_LIVE) != 0)
+      memcpy((char *) to + option->offset, (const char *) from + option->offset, sizes[option->type]);
 }
 
 static void on_change(struct cpool__msg *msg)

@@ -355,11 +355,11 @@ static int check(const cpool_request *own)
 /* One override of a request: 0 is the pool's value; the table's range holds. */
 static int pick(const char *key, int64_t wanted, int64_t standard, int64_t *out)
 {
-  const struct cpool__option *option = cpool__options_find(&cpool__http_option_table, key);
   if (wanted == 0) {
     *out = standard;
     return CPOOL_OK;
   }
+  const struct cpool__option *option = cpool__options_find(&cpool__http_option_table, key);
   if (!(wanted == CPOOL_OFF && (option->flags & CPOOL__OPTION_OFF) != 0) &&
       ((double) wanted < option->minimum || (double) wanted > option->maximum))
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: %s %lld is out of range %.0f..%.0f%s", key,

@@ -1,5 +1,4 @@
-/* response: lines from a hostile peer become names and values that can be trusted to be text, within a cap that
- * every byte counts against
+/* response: lines from a hostile peer become clean names and values, within a cap that every byte counts against
  *
  * Names are tokens; a line without colon, with an empty or malformed name or with blanks before the colon is
  * ignored, since recipients disagree about what it means. In values each control byte but TAB becomes a blank (RFC
@@ -231,7 +230,7 @@ void cpool__response_fail(struct cpool_response *resp, const cpool_error *error)
 
 size_t cpool__response_bytes(const struct cpool_response *resp)
 {
-  return sizeof *resp + resp->head.capacity + resp->body.capacity + (resp->error == NULL ? 0 : sizeof *resp->error);
+  return resp->head.capacity + resp->body.capacity + (resp->error == NULL ? 0 : sizeof *resp->error);
 }
 
 /* ---- public calls ---- */

@@ -45,6 +45,6 @@ enum cpool__response_result cpool__response_body_data(struct cpool_response *res
                                                       size_t cap, int64_t expected);
 /* Records a failure; the detail is dropped when memory is short. */
 void cpool__response_fail(struct cpool_response *resp, const cpool_error *error);
-size_t cpool__response_bytes(const struct cpool_response *resp); /* for the queue's count */
+size_t cpool__response_bytes(const struct cpool_response *resp); /* beyond the struct itself, for the queue's count */
 
 #endif

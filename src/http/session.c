@@ -1,5 +1,4 @@
-/* session: what can be prepared once is: the identity is found, the base URL parsed, and the lines of every request
- * written out
+/* session: what can be prepared once is prepared: identity, base URL, and the header lines of every request
  *
  * One block holds the session, its base path, its header list and, behind them, the lines that the list was made
  * from. It is wiped as a whole before it is freed when it holds credentials. */

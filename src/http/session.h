@@ -19,8 +19,7 @@ struct cpool_session {
   struct cpool__url base; /* authority NULL: no base URL */
   char *base_path;        /* without its last '/'; "" or begins with '/'; also base.target */
   size_t base_path_len;
-  struct cpool__header_list
-      headers;        /* the caller's, User-Agent, Authorization: for requests without headers and body of their own */
+  struct cpool__header_list headers; /* the caller's, User-Agent, Authorization */
   size_t block_bytes; /* of the one block that holds all of it */
   bool has_secret;    /* the block is wiped before it is freed */
 };

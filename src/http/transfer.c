@@ -154,8 +154,14 @@ void cpool__transfer_uses(struct cpool__transfer *transfer, struct cpool__conn *
   }
   transfer->conn = conn;
   cpool__conn_begin(conn, transfer);
-  if (reserved != NULL && reserved->state == CPOOL__CONN_BUSY)
+  if (reserved == NULL)
+    return;
+  if (reserved->state == CPOOL__CONN_BUSY) {
     cpool__conn_unreserve(reserved);
+  } else if (reserved->state == CPOOL__CONN_GONE) { /* libcurl found it dead and went on to another one */
+    reserved->owner = NULL;
+    cpool__conn_free(reserved, CPOOL__CLOSE_PEER);
+  }
 }
 
 /* libcurl is about to send: on which connection, for which time, and may it? */
@@ -376,6 +382,9 @@ static void settle_conn(struct cpool__transfer *transfer, bool succeeded)
   transfer->conn = NULL;
   if (conn == NULL)
     return;
+  if (conn->unix_socket && conn->state == CPOOL__CONN_BUSY && transfer->begin_count == 0 && conn->life.request_count == 0 &&
+      conn->fd >= 0)
+    cpool__conn_vanished(conn);
   if (conn->state == CPOOL__CONN_GONE) {
     conn->owner = NULL;
     cpool__conn_free(conn, succeeded                                    ? CPOOL__CLOSE_RESPONSE
@@ -391,6 +400,8 @@ static void settle_conn(struct cpool__transfer *transfer, bool succeeded)
     }
   } else if (transfer->confirmed) {
     cpool__conn_end(conn);
+  } else if (transfer->abort == CPOOL__ABORT_CALLER) { /* reserved, libcurl had not come to it */
+    cpool__conn_unreserve(conn);
   } else { /* reserved, but libcurl had no use for it: it will have none for the next request */
     cpool__conn_unreserve(conn);
     cpool__conn_retire(conn, CPOOL__CLOSE_PEER);
@@ -414,7 +425,7 @@ void cpool__transfer_done(struct cpool__transfer *transfer, CURLcode code)
   cpool__transfer_outcome(transfer, code, tls_failed, &outcome);
   req->transfer = NULL;
   detach(transfer);
-  settle_conn(transfer, code == CURLE_OK);
+  settle_conn(transfer, !outcome.repeat && outcome.error.status == CPOOL_OK);
   recycle(transfer);
   if (outcome.repeat)
     cpool__request_repeat(req);

@@ -66,8 +66,13 @@ static void classify(struct cpool__transfer *transfer, CURLcode code, bool tls, 
   switch (code) {
     case CURLE_COULDNT_CONNECT:
     case CURLE_COULDNT_RESOLVE_HOST:
-      status = CPOOL_ECONNECT;
-      layer = CPOOL_LAYER_CONNECT;
+      if (req->route->identity->unix_socket_path != NULL) {
+        status = CPOOL_ECONNECT;
+        layer = CPOOL_LAYER_CONNECT;
+      } else { /* it was connected when libcurl got it; what the peer did since would else show as this or that by chance */
+        status = tls ? CPOOL_ETLS_HANDSHAKE : CPOOL_ERESET;
+        layer = tls ? CPOOL_LAYER_TLS : CPOOL_LAYER_HTTP;
+      }
       break;
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_ISSUER_ERROR:
@@ -91,6 +96,10 @@ static void classify(struct cpool__transfer *transfer, CURLcode code, bool tls, 
       status = CPOOL_ETLS_HANDSHAKE;
       layer = CPOOL_LAYER_TLS;
       break;
+    case CURLE_OK: /* libcurl takes an end inside the head for the end of the answer */
+      status = req->resp.head_begun ? CPOOL_ETRUNCATED : CPOOL_EPROTOCOL;
+      detail = "the connection ended inside the head of the answer";
+      break;
     case CURLE_GOT_NOTHING:
     case CURLE_SEND_ERROR:
     case CURLE_SEND_FAIL_REWIND:
@@ -100,8 +109,9 @@ static void classify(struct cpool__transfer *transfer, CURLcode code, bool tls, 
       status = CPOOL_ETRUNCATED;
       break;
     case CURLE_RECV_ERROR:
-      /* also what libcurl says of a malformed chunk */
+      /* also what libcurl says of a malformed chunk, and of a head beyond its own cap of 300 KiB */
       status = strstr(detail, "chunked") != NULL                                                    ? CPOOL_EPROTOCOL
+               : strstr(detail, "Too large response headers") != NULL                               ? CPOOL_EHEADERS_TOO_LARGE
                : req->resp.status_code != 0 || req->resp.header_count > 0 || req->resp.head_complete ? CPOOL_ETRUNCATED
                                                                                                      : CPOOL_ERESET;
       break;
@@ -156,7 +166,7 @@ void cpool__transfer_outcome(struct cpool__transfer *transfer, CURLcode code, bo
   bool sent = req->resp.bytes_sent > before;
   bool answered = req->resp.header_count > 0 || req->resp.status_code != 0 || req->resp.body.len > 0;
   out->repeat = false;
-  if (code == CURLE_OK) {
+  if (code == CURLE_OK && req->resp.head_complete) {
     out->error.status = CPOOL_OK;
     return;
   }

@@ -1,5 +1,4 @@
-/* url: a request's URL becomes an authority (who) and a target (what); libcurl parses the authority once, a cache
- * remembers it. Any thread. */
+/* url: a URL becomes an authority (who), parsed by libcurl once and then cached, and a target (what). Any thread. */
 #ifndef CPOOL_HTTP_URL_H
 #define CPOOL_HTTP_URL_H
 

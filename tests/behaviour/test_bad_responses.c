@@ -226,7 +226,7 @@ static void a_header_line_below_the_cap_is_taken_whole(void **state)
 static void the_cap_on_headers_is_an_option(void **state)
 {
   struct peer *f = *state;
-  f->server = fault_server_start(NULL);
+  f->server = fault_server_start(&(struct fault_options){0});
   cpool_http_options options;
   cpool_http_options_init(&options);
   options.max_header_bytes = 1024;

@@ -1,5 +1,4 @@
-/* fuzz_response: any lines in any order leave a head of tokens and clean values, within the cap, that reads the same
- * forwards and by name */
+/* fuzz_response: any lines in any order leave a head of tokens and clean values, within the cap */
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

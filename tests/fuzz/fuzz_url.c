@@ -1,5 +1,4 @@
-/* fuzz_url: whatever text is parsed, a URL that gets through has a clean host, a port, and an origin that parses to
- * itself */
+/* fuzz_url: a URL that gets through has a clean host, a port, and an origin that parses to itself */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -125,7 +125,7 @@ static inline int peer_setup(void **state)
 {
   struct peer *f = peer_new();
   peer_open_pool(f, NULL);
-  f->server = fault_server_start(NULL);
+  f->server = fault_server_start(&(struct fault_options){0});
   assert_non_null(f->server);
   *state = f;
   return 0;

@@ -1,5 +1,4 @@
-/* test_session: what a session prepares, refuses, shares and wipes; on a pool of which only the any-thread parts
- * exist */
+/* test_session: what a session prepares, refuses, shares and wipes; on a pool of its any-thread parts alone */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

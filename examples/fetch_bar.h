@@ -1,0 +1,20 @@
+/* fetch_bar: progress on standard error, only when that is a terminal */
+#ifndef FETCH_BAR_H
+#define FETCH_BAR_H
+
+#include <stdint.h>
+
+struct fetch_bar {
+  int on;
+  int64_t started_ms, drawn_ms;
+};
+
+int64_t fetch_now_ms(void); /* monotonic */
+
+void fetch_bar_start(struct fetch_bar *bar);
+/* Draws at most ten times a second. */
+void fetch_bar_update(struct fetch_bar *bar, int64_t done, int64_t total, int64_t failed);
+/* Takes the bar off the screen. */
+void fetch_bar_end(struct fetch_bar *bar);
+
+#endif

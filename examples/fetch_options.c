@@ -1,0 +1,207 @@
+/* fetch_options: the command line of cpool-fetch */
+#include "fetch_options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fetch_input.h"
+
+static const char usage[] =
+    "usage: cpool-fetch [options] URL... | -\n"
+    "\n"
+    "Fetches URLs through one connection pool and reports how that went; bodies are counted, not kept.\n"
+    "With - the URLs are read from standard input, one a line.\n"
+    "\n"
+    "  -n N                 requests in all, spread over the URLs in turn (the number of URLs)\n"
+    "  -c CONCURRENCY       requests in flight at a time (10)\n"
+    "  -X METHOD            GET, or POST with -d\n"
+    "  -H 'NAME: VALUE'     header; up to 64 times\n"
+    "  -d BODY              body of each request; @FILE reads it, @- from standard input\n"
+    "      --cacert FILE    trust these certificates (PEM) instead of the system's\n"
+    "      --timeout MS     longest time of one request, waiting for a connection included (60000)\n"
+    "      --max-per-host N connections to one host (CONCURRENCY)\n"
+    "      --json           print one JSON object\n"
+    "  -h, --help           print this\n"
+    "      --version        print the version of the library\n"
+    "\n"
+    "exit status: 0 all answers were 2xx or 3xx; 1 some were not; 2 bad usage; 130 interrupted\n";
+
+enum { OPTION_CACERT = 256, OPTION_TIMEOUT, OPTION_MAX_PER_HOST, OPTION_JSON, OPTION_VERSION };
+
+static const struct option long_options[] = {
+    {"cacert", required_argument, NULL, OPTION_CACERT},
+    {"timeout", required_argument, NULL, OPTION_TIMEOUT},
+    {"max-per-host", required_argument, NULL, OPTION_MAX_PER_HOST},
+    {"json", no_argument, NULL, OPTION_JSON},
+    {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, OPTION_VERSION},
+    {NULL, 0, NULL, 0},
+};
+
+__attribute__((format(printf, 1, 2))) static enum fetch_action bad_usage(const char *format, ...)
+{
+  va_list args;
+  va_start(args, format);
+  fputs("cpool-fetch: ", stderr);
+  vfprintf(stderr, format, args);
+  va_end(args);
+  fprintf(stderr, "\n%s", usage);
+  return FETCH_EXIT_USAGE;
+}
+
+/* Decimal digits only; -1 when the text is anything else or out of range. */
+static int64_t parse_number(const char *text, int64_t maximum)
+{
+  int64_t value = 0;
+  if (*text == '\0')
+    return -1;
+  for (; *text != '\0'; text++) {
+    if (*text < '0' || *text > '9')
+      return -1;
+    value = value * 10 + (*text - '0');
+    if (value > maximum)
+      return -1;
+  }
+  return value;
+}
+
+static enum fetch_action set_number(int64_t *out, const char *option, const char *text, int64_t maximum)
+{
+  int64_t value = parse_number(text, maximum);
+  if (value < 1)
+    return bad_usage("%s %s: not a number from 1 to %lld", option, text, (long long) maximum);
+  *out = value;
+  return FETCH_RUN;
+}
+
+/* Cuts "Name: value" in place. */
+static enum fetch_action add_header(struct fetch_options *out, char *text)
+{
+  char *colon = strchr(text, ':');
+  if (colon == NULL || colon == text)
+    return bad_usage("-H %s: not of the form 'Name: value'", text);
+  if (out->header_count == FETCH_MAX_HEADERS)
+    return bad_usage("-H %s: more than %d headers", text, FETCH_MAX_HEADERS);
+  *colon = '\0';
+  out->headers[out->header_count++] = (cpool_header) {.name = text, .value = colon + 1 + strspn(colon + 1, " \t")};
+  return FETCH_RUN;
+}
+
+static enum fetch_action set_body(struct fetch_options *out, const char *text)
+{
+  free(out->body);
+  if (text[0] == '@') {
+    out->body = fetch_read_all(text + 1, &out->body_len);
+    return out->body != NULL ? FETCH_RUN : bad_usage("-d %s: %s", text, strerror(errno));
+  }
+  out->body = strdup(text);
+  out->body_len = strlen(text);
+  return out->body != NULL ? FETCH_RUN : bad_usage("out of memory");
+}
+
+static enum fetch_action add_urls(struct fetch_options *out, char **urls, int count)
+{
+  struct fetch_list list = {NULL, 0, 0};
+  enum fetch_action action = FETCH_RUN;
+  for (int i = 0; i < count && action == FETCH_RUN; i++) {
+    if (strcmp(urls[i], "-") != 0) {
+      if (fetch_list_add(&list, urls[i]) != 0)
+        action = bad_usage("out of memory");
+    } else if (out->text != NULL) {
+      action = bad_usage("-: standard input can be read once only");
+    } else {
+      size_t len = 0;
+      out->text = fetch_read_all("-", &len);
+      if (out->text == NULL || fetch_list_add_lines(&list, out->text, len) != 0)
+        action = bad_usage("-: %s", strerror(errno));
+    }
+  }
+  out->urls = list.items;
+  out->url_count = list.count;
+  if (action == FETCH_RUN && list.count == 0)
+    action = bad_usage(count == 0 ? "no URL" : "no URL on standard input");
+  return action;
+}
+
+static enum fetch_action check(struct fetch_options *out, const char *body_text, int64_t requests, int64_t concurrency)
+{
+  if (body_text != NULL && out->text != NULL && strcmp(body_text, "@-") == 0)
+    return bad_usage("-d @-: standard input has the URLs");
+  if (out->ca_file != NULL && access(out->ca_file, R_OK) != 0)
+    return bad_usage("--cacert %s: %s", out->ca_file, strerror(errno));
+  out->requests = requests != 0 ? requests : (int64_t) out->url_count;
+  out->concurrency = (int32_t) (concurrency < out->requests ? concurrency : out->requests);
+  return FETCH_RUN;
+}
+
+enum fetch_action fetch_options_parse(struct fetch_options *out, int argc, char **argv)
+{
+  enum fetch_action action = FETCH_RUN;
+  const char *body_text = NULL;
+  int64_t requests = 0, concurrency = 10, max_per_host = 0;
+  int option;
+  memset(out, 0, sizeof *out);
+  opterr = 0; /* the messages are ours, one line each */
+  while (action == FETCH_RUN && (option = getopt_long(argc, argv, ":n:c:X:H:d:h", long_options, NULL)) != -1) {
+    switch (option) {
+    case 'n':
+      action = set_number(&requests, "-n", optarg, 1000000000000);
+      break;
+    case 'c':
+      action = set_number(&concurrency, "-c", optarg, FETCH_MAX_CONCURRENCY);
+      break;
+    case 'X':
+      out->method = optarg;
+      break;
+    case 'H':
+      action = add_header(out, optarg);
+      break;
+    case 'd':
+      body_text = optarg;
+      action = set_body(out, optarg);
+      break;
+    case OPTION_CACERT:
+      out->ca_file = optarg;
+      break;
+    case OPTION_TIMEOUT:
+      action = set_number(&out->timeout_ms, "--timeout", optarg, 86400000);
+      break;
+    case OPTION_MAX_PER_HOST:
+      action = set_number(&max_per_host, "--max-per-host", optarg, 1000000);
+      break;
+    case OPTION_JSON:
+      out->json = 1;
+      break;
+    case 'h':
+      fputs(usage, stdout);
+      return FETCH_EXIT_OK;
+    case OPTION_VERSION:
+      printf("cpool-fetch %s\n", cpool_version());
+      return FETCH_EXIT_OK;
+    case ':':
+      action = bad_usage("%s needs a value", argv[optind - 1]);
+      break;
+    default:
+      action = optopt != 0 && optopt < 256 ? bad_usage("unknown option -%c", optopt)
+                                           : bad_usage("%s: unknown option", argv[optind - 1]);
+    }
+  }
+  out->max_per_host = (int32_t) max_per_host;
+  if (action == FETCH_RUN)
+    action = add_urls(out, argv + optind, argc - optind);
+  if (action == FETCH_RUN)
+    action = check(out, body_text, requests, concurrency);
+  return action;
+}
+
+void fetch_options_free(struct fetch_options *options)
+{
+  free(options->body);
+  free(options->urls);
+  free(options->text);
+}
