@@ -53,7 +53,8 @@ static void raise_fd_limit(int32_t needed)
   struct rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= (rlim_t) needed)
     return;
-  limit.rlim_cur = limit.rlim_max == RLIM_INFINITY || limit.rlim_max > (rlim_t) needed ? (rlim_t) needed : limit.rlim_max;
+  limit.rlim_cur =
+      limit.rlim_max == RLIM_INFINITY || limit.rlim_max > (rlim_t) needed ? (rlim_t) needed : limit.rlim_max;
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
@@ -232,9 +233,9 @@ int main(int argc, char **argv)
     goto done;
 
   fetch_bar_start(&fetch.bar);
-  int64_t started_ms = fetch_now_ms();
+  int64_t started_us = fetch_now_us();
   run(&fetch);
-  double wall_s = (double) (fetch_now_ms() - started_ms) / 1e3;
+  double wall_s = (double) (fetch_now_us() - started_us) / 1e6;
   fetch_bar_end(&fetch.bar);
   wait_for_close(&fetch);
   result = report(&fetch, wall_s);

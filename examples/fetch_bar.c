@@ -7,34 +7,34 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { INTERVAL_MS = 100, NARROWEST_BAR = 10, WIDEST_BAR = 60 };
+enum { INTERVAL_US = 100000, NARROWEST_BAR = 10, WIDEST_BAR = 60 };
 
-int64_t fetch_now_ms(void)
+int64_t fetch_now_us(void)
 {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
-  return (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+  return (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
 void fetch_bar_start(struct fetch_bar *bar)
 {
   bar->on = isatty(STDERR_FILENO);
-  bar->started_ms = fetch_now_ms();
-  bar->drawn_ms = bar->started_ms - INTERVAL_MS;
+  bar->started_us = fetch_now_us();
+  bar->drawn_us = bar->started_us - INTERVAL_US;
 }
 
 void fetch_bar_update(struct fetch_bar *bar, int64_t done, int64_t total, int64_t failed)
 {
   if (!bar->on)
     return;
-  int64_t now_ms = fetch_now_ms();
-  if (now_ms - bar->drawn_ms < INTERVAL_MS)
+  int64_t now_us = fetch_now_us();
+  if (now_us - bar->drawn_us < INTERVAL_US)
     return;
-  bar->drawn_ms = now_ms;
+  bar->drawn_us = now_us;
 
   struct winsize size;
   char text[120], cells[WIDEST_BAR + 1];
-  double elapsed_s = (double) (now_ms - bar->started_ms) / 1e3;
+  double elapsed_s = (double) (now_us - bar->started_us) / 1e6;
   int text_len = snprintf(text, sizeof text, "%lld/%lld  %.0f/s  %lld failed", (long long) done, (long long) total,
                           elapsed_s > 0 ? (double) done / elapsed_s : 0.0, (long long) failed);
   int columns = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;

@@ -6,10 +6,10 @@
 
 struct fetch_bar {
   int on;
-  int64_t started_ms, drawn_ms;
+  int64_t started_us, drawn_us;
 };
 
-int64_t fetch_now_ms(void); /* monotonic */
+int64_t fetch_now_us(void); /* monotonic */
 
 void fetch_bar_start(struct fetch_bar *bar);
 /* Draws at most ten times a second. */

@@ -27,8 +27,8 @@ int fetch_print_json(const struct fetch_result *result)
     int32_t phase;
     const char *key;
   } phases[] = {
-      {CPOOL_PHASE_TOTAL, "latency_ms"}, {CPOOL_PHASE_QUEUE, "queue_ms"}, {CPOOL_PHASE_DNS, "dns_ms"},
-      {CPOOL_PHASE_CONNECT, "connect_ms"}, {CPOOL_PHASE_TLS, "tls_ms"},  {CPOOL_PHASE_FIRST_BYTE, "first_byte_ms"},
+      {CPOOL_PHASE_TOTAL, "latency_ms"},   {CPOOL_PHASE_QUEUE, "queue_ms"}, {CPOOL_PHASE_DNS, "dns_ms"},
+      {CPOOL_PHASE_CONNECT, "connect_ms"}, {CPOOL_PHASE_TLS, "tls_ms"},     {CPOOL_PHASE_FIRST_BYTE, "first_byte_ms"},
   };
   const struct fetch_tally *tally = result->tally;
   char *text = NULL;

@@ -88,7 +88,7 @@ static enum fetch_action add_header(struct fetch_options *out, char *text)
   if (out->header_count == FETCH_MAX_HEADERS)
     return bad_usage("-H %s: more than %d headers", text, FETCH_MAX_HEADERS);
   *colon = '\0';
-  out->headers[out->header_count++] = (cpool_header) {.name = text, .value = colon + 1 + strspn(colon + 1, " \t")};
+  out->headers[out->header_count++] = (cpool_header){.name = text, .value = colon + 1 + strspn(colon + 1, " \t")};
   return FETCH_RUN;
 }
 

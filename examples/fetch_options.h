@@ -10,20 +10,20 @@
 enum { FETCH_MAX_HEADERS = 64, FETCH_MAX_CONCURRENCY = 100000 };
 
 struct fetch_options {
-  int64_t requests;             /* in all, spread over the URLs in turn */
-  int32_t concurrency;          /* at most `requests` */
-  int32_t max_per_host;         /* 0: as many as the concurrency */
-  int64_t timeout_ms;           /* 0: the library's defaults */
-  const char *method;           /* NULL: GET, or POST with a body */
-  const char *ca_file;          /* NULL: the system's */
+  int64_t requests;     /* in all, spread over the URLs in turn */
+  int32_t concurrency;  /* at most `requests` */
+  int32_t max_per_host; /* 0: as many as the concurrency */
+  int64_t timeout_ms;   /* 0: the library's defaults */
+  const char *method;   /* NULL: GET, or POST with a body */
+  const char *ca_file;  /* NULL: the system's */
   int json;
   cpool_header headers[FETCH_MAX_HEADERS];
   size_t header_count;
-  char *body;                   /* NULL: none */
+  char *body; /* NULL: none */
   size_t body_len;
-  char **urls;                  /* at least one */
+  char **urls; /* at least one */
   size_t url_count;
-  char *text;                   /* of the URLs that came from standard input */
+  char *text; /* of the URLs that came from standard input */
 };
 
 enum fetch_action { FETCH_RUN, FETCH_EXIT_OK, FETCH_EXIT_USAGE };

@@ -55,8 +55,9 @@ static void print_phases(const struct fetch_result *result)
     int32_t phase;
     const char *name;
   } rows[] = {
-      {CPOOL_PHASE_QUEUE, "queue"}, {CPOOL_PHASE_DNS, "DNS"},       {CPOOL_PHASE_CONNECT, "connect"},
-      {CPOOL_PHASE_TLS, "TLS"},     {CPOOL_PHASE_FIRST_BYTE, "first byte"}, {CPOOL_PHASE_TOTAL, "total"},
+      {CPOOL_PHASE_QUEUE, "queue"},           {CPOOL_PHASE_DNS, "DNS"},
+      {CPOOL_PHASE_CONNECT, "connect"},       {CPOOL_PHASE_TLS, "TLS"},
+      {CPOOL_PHASE_FIRST_BYTE, "first byte"}, {CPOOL_PHASE_TOTAL, "total"},
   };
   printf("\n%-12s %10s %10s %10s %10s %10s\n", "", "count", "p50", "p90", "p99", "max");
   for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {

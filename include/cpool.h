@@ -36,8 +36,8 @@
  *   Ends      A submit that returns an error never completes. One that returns CPOOL_OK ends in exactly one
  *             CPOOL_EVENT_RESPONSE, whatever happens: answer, failure, timeout, cancel, close of the pool.
  *
- * Process-wide effects, all of them: libcurl and c-ares are initialised once; SIGPIPE is never raised by the library; the
- * allocator hook. Several runtimes and pools live side by side.
+ * Process-wide effects, all of them: libcurl and c-ares are initialised once; SIGPIPE is set to be ignored if nobody handles it
+ * (the first cpool_http_new); the allocator hook. Several runtimes and pools live side by side.
  */
 #ifndef CPOOL_H
 #define CPOOL_H
@@ -184,7 +184,8 @@ CPOOL_API cpool_response *cpool_event_take_response(const cpool_event *event);
 
 enum cpool_loop_mode {
   CPOOL_LOOP_THREAD = 1, /* a thread of its own, named, all signals blocked; the default */
-  CPOOL_LOOP_UV = 2,     /* the caller's uv_loop_t: new, free and the loop itself on one thread; uv_run stays the caller's */
+  CPOOL_LOOP_UV = 2,     /* the caller's uv_loop_t: new, free and the loop itself on one thread; uv_run stays the caller's, and returns
+                            when nothing is in flight: what other threads submit then waits until it is run again */
   CPOOL_LOOP_MANUAL = 3  /* any foreign loop: watch cpool_runtime_fd, call cpool_runtime_step */
 };
 

@@ -287,10 +287,10 @@ void cpool__loop_turn(cpool_runtime *rt)
     bool more = !cpool__inbox_empty(&rt->inbox) || !cpool__list_empty(&rt->tasks) || !cpool__list_empty(&rt->events);
     if (!more || round == MAX_ROUNDS)
       break;
-    uint64_t now_us = cpool__clock_us();
-    if (now_us - polled_us > POLL_AGAIN_AFTER_US) {
+    rt->now_us = cpool__clock_us(); /* a busy turn lasts milliseconds: its later rounds would measure durations of 0 */
+    if (rt->now_us - polled_us > POLL_AGAIN_AFTER_US) {
       cpool__poller_poll(&rt->poller);
-      polled_us = now_us;
+      polled_us = rt->now_us;
     }
   }
   run_tasks(&rt->late_tasks);

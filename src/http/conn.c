@@ -25,11 +25,23 @@ static const unsigned char legal[] = {
 };
 #endif
 
+static const char *reason_name(enum cpool__close_reason reason)
+{
+  static const char *const names[] = {
+      "none",
+#define NAME(name, field) #name,
+      CPOOL__CLOSE_REASONS(NAME)
+#undef NAME
+  };
+  return names[reason];
+}
+
 static void conn_move(struct cpool__conn *conn, enum cpool__conn_state to)
 {
+  static const char *const names[] = {"stock", "busy", "idle", "closing", "gone"};
   assert(legal[conn->state] & 1u << to);
-  cpool__log(cpool__runtime_log(conn->pool->rt), CPOOL_LOG_DEBUG, "conn", "#%llu %s: %d -> %d",
-             (unsigned long long) conn->number, conn->route->origin->key, (int) conn->state, (int) to);
+  cpool__log(cpool__runtime_log(conn->pool->rt), CPOOL_LOG_DEBUG, "conn", "#%llu %s: %s -> %s",
+             (unsigned long long) conn->number, conn->route->origin->key, names[conn->state], names[to]);
   conn->state = to;
   cpool__origin_touch(conn->route->origin);
 }
@@ -156,6 +168,7 @@ void cpool__conn_unreserve(struct cpool__conn *conn)
 {
   assert(conn->state == CPOOL__CONN_BUSY);
   conn->owner = NULL;
+  conn->pool->fell_idle = true;
   cpool__place_idle(&conn->pool->admission, &conn->place);
   conn_move(conn, CPOOL__CONN_IDLE);
   cpool__idle_begin(conn);
@@ -191,8 +204,6 @@ void cpool__conn_retire(struct cpool__conn *conn, enum cpool__close_reason reaso
 {
   cpool_http *pool = conn->pool;
   assert(conn->state == CPOOL__CONN_IDLE || conn->state == CPOOL__CONN_STOCK);
-  cpool__log(cpool__runtime_log(pool->rt), CPOOL_LOG_DEBUG, "conn", "#%llu %s: retired, reason %d",
-             (unsigned long long) conn->number, conn->route->origin->key, (int) reason);
   cpool__idle_end(conn);
   conn->reason = reason;
   if (!conn->in_curl) {
@@ -252,7 +263,12 @@ void cpool__conn_free(struct cpool__conn *conn, enum cpool__close_reason reason)
   cpool_http *pool = conn->pool;
   if (conn->fd >= 0) {
     assert(conn->state == CPOOL__CONN_GONE);
-    cpool__count_closed(pool, conn->reason != CPOOL__CLOSE_NONE ? conn->reason : reason);
+    if (conn->reason != CPOOL__CLOSE_NONE)
+      reason = conn->reason;
+    cpool__log(cpool__runtime_log(pool->rt), CPOOL_LOG_DEBUG, "conn", "#%llu %s: closed after %u requests: %s",
+               (unsigned long long) conn->number, conn->route->origin->key, (unsigned) conn->life.request_count,
+               reason_name(reason));
+    cpool__count_closed(pool, reason);
   }
   if (conn->place.state != CPOOL__PLACE_NONE)
     cpool__place_close(&pool->admission, &conn->place, false);

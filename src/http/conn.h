@@ -104,7 +104,5 @@ void cpool__idle_begin(struct cpool__conn *conn);
 void cpool__idle_end(struct cpool__conn *conn);
 /* Something happened on an idle socket. */
 void cpool__idle_event(struct cpool__conn *conn);
-/* Whether a plaintext connection that is about to be reused has anything to read (bytes, end, error): it must not be used. */
-bool cpool__idle_peek(struct cpool__conn *conn);
 
 #endif

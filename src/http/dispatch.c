@@ -218,6 +218,12 @@ static void reuse_place(struct cpool__request *req, struct cpool__conn *conn)
 void cpool__dispatch(struct cpool__task *task)
 {
   cpool_http *pool = cpool__container_of(task, cpool_http, dispatch_task);
+  if (pool->fell_idle) {
+    /* one more look at the sockets: what followed a response within this turn ends its connection before it is used again */
+    pool->fell_idle = false;
+    if (pool->admission.waiting_count > 0)
+      cpool__poller_poll(cpool__runtime_poller(pool->rt));
+  }
   for (;;) {
     struct cpool__decision decision = cpool__admission_next(&pool->admission);
     struct cpool__request *req =

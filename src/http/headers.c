@@ -1,6 +1,7 @@
 /* headers: nodes first, their lines behind them, all in one block; names are compared as ASCII, whatever the locale */
 #include "http/headers.h"
 
+#include <stdint.h>
 #include <string.h>
 
 #include "core/error.h"
@@ -21,12 +22,13 @@ bool cpool__names_equal(const char *a, size_t a_len, const char *b, size_t b_len
   return true;
 }
 
-/* tchar of RFC 9110 section 5.6.2 */
+/* tchar of RFC 9110 section 5.6.2: one bit per ASCII character, from 0x20 on */
 static bool is_tchar(char byte)
 {
-  unsigned char low = lower(byte);
-  return (low >= 'a' && low <= 'z') || (low >= '0' && low <= '9') ||
-         (low != '\0' && strchr("!#$%&'*+-.^_`|~", low) != NULL);
+  /* ! # $ % & ' * + - . 0-9 | A-Z ^ _ | ` a-z | ~ */
+  static const uint32_t tchars[] = {0x03ff6cfa, 0xc7fffffe, 0x57ffffff};
+  unsigned at = (unsigned char) byte - 0x20u;
+  return at < 0x60 && (tchars[at / 32] >> at % 32 & 1) != 0;
 }
 
 bool cpool__token_span_valid(const char *text, size_t len)

@@ -280,7 +280,9 @@ static void work_on_close(struct cpool__task *task)
     else if (at_us != UINT64_MAX)
       cpool__runtime_arm(pool->rt, &pool->close_timer, at_us / 1000 + 1, on_close_time);
   }
-  if (pool->state == CPOOL__HTTP_CUT && atomic_load(&pool->inflight_count) == CPOOL__CLOSING_BIT)
+  uint32_t none = CPOOL__CLOSING_BIT;
+  if (pool->state == CPOOL__HTTP_CUT &&
+      atomic_compare_exchange_strong(&pool->inflight_count, &none, CPOOL__CLOSING_BIT | CPOOL__CLOSED_BIT))
     close_all(pool);
 }
 
@@ -424,10 +426,10 @@ int cpool_http_close_start(cpool_http *pool, int64_t drain_ms)
     at_us = cpool__clock_us() + (uint64_t) drain_ms * 1000;
   while (at_us < known && !atomic_compare_exchange_weak(&pool->close_at_us, &known, at_us))
     continue;
-  atomic_fetch_add(&pool->inflight_count, 1); /* the nudge names the pool */
+  uint32_t before = atomic_fetch_add(&pool->inflight_count, 1); /* the nudge names the pool */
   atomic_store(&pool->closing, true);
   atomic_fetch_or(&pool->inflight_count, CPOOL__CLOSING_BIT);
-  if (atomic_load(&pool->end_state) != CPOOL__END_CLOSED && !atomic_exchange(&pool->nudged, true))
+  if ((before & CPOOL__CLOSED_BIT) == 0 && !atomic_exchange(&pool->nudged, true))
     cpool__runtime_post(pool->rt, &pool->nudge);
   else
     cpool__http_leave(pool);
@@ -439,10 +441,12 @@ void cpool_http_free(cpool_http *pool)
   int open = CPOOL__END_OPEN;
   if (pool == NULL || !cpool__fork_mark_same_process(&pool->fork_mark))
     return; /* a child's copy of the pool stays as it is: it names the parent's sockets */
+  atomic_fetch_add(&pool->refs, 1); /* a close under way may end, and free, as soon as it finds the pool left */
   if (atomic_compare_exchange_strong(&pool->end_state, &open, CPOOL__END_FREED))
     (void) cpool_http_close_start(pool, 0);
   else
     owner_free(pool);
+  cpool__http_unref(pool);
 }
 
 int cpool_http_close(cpool_http *pool, int64_t drain_ms)

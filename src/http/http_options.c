@@ -58,7 +58,7 @@ static const struct cpool__option option_rows[] = {
      .flags = CPOOL__OPTION_LIVE, .meaning = "between the connects to two addresses of one host (RFC 8305)"},
     {BYTES(max_response_bytes, 1, 1099511627776), .standard = 64 * 1024 * 1024,
      .flags = CPOOL__OPTION_LIVE | CPOOL__OPTION_OFF, .meaning = "body of one response"},
-    {BYTES(max_header_bytes, 256, 1024 * 1024), .standard = 64 * 1024, .flags = CPOOL__OPTION_LIVE,
+    {BYTES(max_header_bytes, 256, 256 * 1024), .standard = 64 * 1024, .flags = CPOOL__OPTION_LIVE,
      .meaning = "status lines, headers and trailers of one response"},
     {MS(ttl_dns_cache_ms, 1), .standard = 300000, .flags = CPOOL__OPTION_LIVE | CPOOL__OPTION_OFF,
      .meaning = "longest use of a DNS answer, its own TTL when shorter; off: nothing is remembered"},

@@ -67,8 +67,3 @@ void cpool__idle_event(struct cpool__conn *conn)
   /* over TLS the bytes are most often the peer's goodbye */
   cpool__conn_retire(conn, found > 0 && !conn->route->origin->tls ? CPOOL__CLOSE_UNSOLICITED : CPOOL__CLOSE_PEER);
 }
-
-bool cpool__idle_peek(struct cpool__conn *conn)
-{
-  return look(conn->fd) != 0;
-}

@@ -70,6 +70,7 @@ static int origin_new(cpool_http *pool, const struct cpool__authority *authority
   int rc = make_room(pool);
   if (rc != CPOOL_OK)
     return rc;
+  struct cpool__address address;
   size_t host_len = strlen(authority->host);
   struct cpool__origin *org = cpool__calloc(1, sizeof *org + len + 1 + host_len + 1);
   if (org == NULL)
@@ -80,6 +81,7 @@ static int origin_new(cpool_http *pool, const struct cpool__authority *authority
   org->pool = pool;
   org->tls = authority->tls;
   org->port = authority->port;
+  org->literal = cpool__address_parse(&address, authority->host, authority->port);
   cpool__list_init(&org->routes);
   cpool__origin_policy_init(&org->policy, 1);
   org->url = curl_url();

@@ -29,6 +29,7 @@ struct cpool__origin {
   struct cpool__list routes;
   uint32_t use_count; /* requests, connections, dials */
   bool tls;
+  bool literal; /* its host is an address */
   uint16_t port;
   int prefer_family; /* AF_INET once IPv6 was found dead */
   CURLU *url;

@@ -22,6 +22,7 @@ struct cpool__conn;
 struct cpool__end;
 
 #define CPOOL__CLOSING_BIT UINT32_C(0x80000000)
+#define CPOOL__CLOSED_BIT UINT32_C(0x40000000) /* nothing was in flight any more: the loop will not look again */
 
 enum cpool__end_state { CPOOL__END_OPEN, CPOOL__END_CLOSED, CPOOL__END_FREED /* before it was closed: it frees itself */ };
 
@@ -50,7 +51,7 @@ struct cpool_http {
   struct cpool__ids ids;
   struct cpool__url_cache urls;
   struct cpool__identities identities;
-  _Atomic uint32_t inflight_count; /* what the close waits for: requests, messages under way; CPOOL__CLOSING_BIT on top */
+  _Atomic uint32_t inflight_count; /* what the close waits for: requests, messages under way; the two bits on top */
   _Atomic int32_t pending_count, max_pending; /* reserved by submit, given back at dispatch */
   _Atomic uint32_t refs;            /* the pool itself until it is freed, and each session but the default one */
   _Atomic int32_t override_count, max_overrides;
@@ -85,6 +86,7 @@ struct cpool_http {
   struct cpool__conn **conns;       /* by fd */
   int conns_capacity;
   struct cpool__list conns_by_port[256]; /* by local port */
+  bool fell_idle;                   /* a connection did since the sockets were last looked at */
   struct cpool__task dispatch_task, publish_task, close_task;
   struct cpool__timer close_timer;
   uint64_t random;                  /* state of a small generator: jitter only */

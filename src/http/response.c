@@ -116,11 +116,21 @@ static void head_byte(struct cpool_response *resp, char byte)
   resp->head.data[resp->head.len++] = byte;
 }
 
+static void head_text(struct cpool_response *resp, const char *text, size_t len)
+{
+  memcpy(resp->head.data + resp->head.len, text, len);
+  resp->head.len += len;
+  head_byte(resp, '\0');
+}
+
 static void head_value(struct cpool_response *resp, const char *value, size_t len)
 {
-  for (size_t at = 0; at < len; at++)
-    head_byte(resp, is_control(value[at]) && value[at] != '\t' ? ' ' : value[at]);
-  head_byte(resp, '\0');
+  char *begin = resp->head.data + resp->head.len, *end = begin + len;
+  head_text(resp, value, len);
+  for (char *at = begin; at < end; at++) {
+    if (is_control(*at) && *at != '\t')
+      *at = ' ';
+  }
 }
 
 static enum cpool__response_result folded_line(struct cpool_response *resp, const char *line, size_t len)
@@ -148,7 +158,7 @@ static enum cpool__response_result field_line(struct cpool_response *resp, const
   trim(&value, &value_len);
   if (!head_room(resp, name_len + value_len + 2))
     return CPOOL__RESPONSE_NO_MEMORY;
-  head_value(resp, line, name_len);
+  head_text(resp, line, name_len); /* a token: nothing to replace */
   head_value(resp, value, value_len);
   resp->header_count++;
   resp->may_fold = true;

@@ -117,11 +117,12 @@ static curl_socket_t on_open(void *user, curlsocktype purpose, struct curl_socka
   struct cpool__transfer *transfer = user;
   (void) purpose;
   (void) address;
+  if (transfer->req != NULL)
+    touch(transfer);
   if (transfer->req == NULL || !transfer->hand_over) {
     transfer->refused_open = true;
     return CURL_SOCKET_BAD;
   }
-  touch(transfer);
   curl_socket_t fd = transfer->conn->unix_socket ? open_unix(transfer) : transfer->conn->fd;
   if (fd == CURL_SOCKET_BAD)
     return fd;
@@ -190,11 +191,6 @@ static int on_begin(void *user, char *remote_host, char *local_host, int remote_
     return CURL_PREREQFUNC_ABORT;
   }
   bool reused = conn->life.request_count > 0;
-  if (reused && !conn->route->origin->tls && cpool__idle_peek(conn)) {
-    transfer->abort = CPOOL__ABORT_STALE;
-    conn->reason = CPOOL__CLOSE_UNSOLICITED;
-    return CURL_PREREQFUNC_ABORT;
-  }
   conn->life.request_count++;
   cpool__transfer_begun(transfer, conn, reused);
   enum cpool__janitor_reason last =
@@ -299,6 +295,12 @@ static void set_address(struct cpool__transfer *transfer, const struct cpool__co
 {
   if (conn->unix_socket || cpool__address_equal(&transfer->connect_address, &conn->remote))
     return;
+  if (conn->route->origin->literal) { /* the URL says it all, and libcurl has one thing less to parse per request */
+    if (transfer->connect_address.len > 0)
+      curl_easy_setopt(transfer->easy, CURLOPT_CONNECT_TO, NULL);
+    transfer->connect_address.len = 0;
+    return;
+  }
   transfer->connect_address = conn->remote;
   transfer->connect_to_text[0] = transfer->connect_to_text[1] = ':'; /* "::ADDRESS:PORT": whatever the URL's host and port are */
   cpool__address_text(&conn->remote, transfer->connect_to_text + 2);
@@ -375,8 +377,8 @@ static void detach(struct cpool__transfer *transfer)
   cpool__link_remove(&transfer->link);
 }
 
-/* What becomes of the connection, now that libcurl has let go of the transfer. */
-static void settle_conn(struct cpool__transfer *transfer, bool succeeded)
+/* What becomes of the connection, now that libcurl has let go of the transfer. `broken`: libcurl took for success what was none. */
+static void settle_conn(struct cpool__transfer *transfer, bool succeeded, bool broken)
 {
   struct cpool__conn *conn = transfer->conn;
   transfer->conn = NULL;
@@ -398,6 +400,9 @@ static void settle_conn(struct cpool__transfer *transfer, bool succeeded)
     } else {
       cpool__conn_free(conn, CPOOL__CLOSE_DIAL);
     }
+  } else if (transfer->confirmed && broken) { /* libcurl would use it again */
+    cpool__conn_unreserve(conn);
+    cpool__conn_retire(conn, CPOOL__CLOSE_ERROR);
   } else if (transfer->confirmed) {
     cpool__conn_end(conn);
   } else if (transfer->abort == CPOOL__ABORT_CALLER) { /* reserved, libcurl had not come to it */
@@ -425,7 +430,8 @@ void cpool__transfer_done(struct cpool__transfer *transfer, CURLcode code)
   cpool__transfer_outcome(transfer, code, tls_failed, &outcome);
   req->transfer = NULL;
   detach(transfer);
-  settle_conn(transfer, !outcome.repeat && outcome.error.status == CPOOL_OK);
+  bool succeeded = !outcome.repeat && outcome.error.status == CPOOL_OK;
+  settle_conn(transfer, succeeded, code == CURLE_OK && !succeeded);
   recycle(transfer);
   if (outcome.repeat)
     cpool__request_repeat(req);
@@ -439,7 +445,7 @@ void cpool__transfer_abort(struct cpool__transfer *transfer)
   transfer->abort = CPOOL__ABORT_CALLER;
   transfer->req->transfer = NULL;
   detach(transfer);
-  settle_conn(transfer, false);
+  settle_conn(transfer, false, false);
   cpool__curl_check_done(transfer->curl);
   recycle(transfer);
 }

@@ -42,17 +42,13 @@ void cpool__transfer_begun(struct cpool__transfer *transfer, struct cpool__conn 
 void cpool__transfer_measure(struct cpool__transfer *transfer)
 {
   struct cpool__request *req = transfer->req;
-  long sent = 0, version = 0;
+  long sent = 0;
   curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &sent);
   req->resp.bytes_sent += (uint64_t) sent;
   if (req->body_len >= BODY_APART_BYTES) {
     curl_off_t uploaded = 0;
     curl_easy_getinfo(transfer->easy, CURLINFO_SIZE_UPLOAD_T, &uploaded);
     req->resp.bytes_sent += (uint64_t) uploaded;
-  }
-  if (req->resp.head_complete) {
-    curl_easy_getinfo(transfer->easy, CURLINFO_HTTP_VERSION, &version);
-    req->resp.http_version = version == CURL_HTTP_VERSION_1_0 ? 10 : 11;
   }
 }
 

@@ -90,6 +90,12 @@ static void rest(struct storm *s, int64_t most_ms)
   pthread_mutex_unlock(&s->lock);
 }
 
+static void pause_ms(struct storm *s, int64_t ms)
+{
+  for (int64_t until_ms = now_ms() + ms; now_ms() < until_ms;)
+    rest(s, until_ms - now_ms());
+}
+
 static void tell(struct storm *s)
 {
   if (atomic_load(&s->resting) == 0)
@@ -145,7 +151,7 @@ static void on_event(const cpool_event *event)
     t = (struct storm_thread){.s = op->life->storm, .random = event->source * 2654435761u + op->life->storm->options->seed + 1};
   }
   storm_event(event);
-  if (slot == NULL || storm_below(&t, 8) != 0 || pthread_rwlock_tryrdlock(&slot->lock) != 0)
+  if (slot == NULL || storm_below(&t, 16) != 0 || pthread_rwlock_tryrdlock(&slot->lock) != 0)
     return;
   if (slot->pool != NULL) {
     storm_check_stats(&t, slot);
@@ -164,8 +170,7 @@ static void *consume(void *arg)
     const cpool_event *events[BATCH];
     int count = cpool_queue_wait(s->queue, events, 1 + storm_below(t, BATCH), 20);
     if (storm_below(t, 200) == 0)
-      for (int64_t until_ms = now_ms() + 1 + storm_below(t, 20); now_ms() < until_ms;)
-        rest(s, 5);
+      pause_ms(s, 1 + storm_below(t, 20));
     for (int i = 0; i < count; i++) {
       storm_event(events[i]);
       if (storm_below(t, 4) == 0) {
@@ -341,14 +346,14 @@ static void *work(void *arg)
         storm_reconfigure(t, slot);
       else if (dice < 300)
         storm_anger(t);
-      else if (dice < 1800)
+      else if (dice < 900)
         storm_cancel(t, slot);
       else
         refused = !storm_submit(t, slot, session, storm_below(t, 2) == 0 ? s->queue : NULL, on_event);
     }
     pthread_rwlock_unlock(&slot->lock);
     if (refused)
-      rest(s, 2);
+      pause_ms(s, 1 + storm_below(t, 3));
   }
   return NULL;
 }
@@ -540,10 +545,12 @@ void storm_run(const struct storm_options *options, struct storm_result *out)
   struct storm *s = calloc(1, sizeof *s);
   struct storm_thread own, workers[STORM_WORKERS], consumers[STORM_CONSUMERS], stepper, sampler;
   pthread_condattr_t attr;
+  cpool_runtime *warm_rt = NULL;
   cpool_http *warm = NULL;
   int64_t began_ms = now_ms();
   memset(out, 0, sizeof *out);
-  if (cpool_http_new(&warm, NULL, NULL) != CPOOL_OK || cpool_http_close(warm, 0) != CPOOL_OK)
+  if (cpool_runtime_new(&warm_rt, NULL) != CPOOL_OK || cpool_http_new(&warm, warm_rt, NULL) != CPOOL_OK ||
+      cpool_http_close(warm, 0) != CPOOL_OK || cpool_runtime_free(warm_rt) != CPOOL_OK)
     support_die("storm: no pool"); /* what libuv, libcurl and OpenSSL keep for good is there before descriptors are counted */
   s->options = options;
   s->result = out;
@@ -558,7 +565,6 @@ void storm_run(const struct storm_options *options, struct storm_result *out)
   pthread_cond_init(&s->news, &attr);
   pthread_condattr_destroy(&attr);
   storm_peers_start(s);
-  wait_until(storm_hook_free, s, DEADLINE_MS);
   s->threads_before = thread_count();
   s->fds_before = open_fd_count();
   if (cpool_allocator_set(count_memory, s) != CPOOL_OK)

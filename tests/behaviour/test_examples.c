@@ -1,0 +1,436 @@
+/* test_examples: every example does what its first comment says, and cpool-fetch what its usage says */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include <cjson/cJSON.h>
+
+#include "behaviour/examples_fixture.h"
+#include "support/certs.h"
+
+static void assert_contains(const char *text, const char *part)
+{
+  if (strstr(text, part) == NULL)
+    fail_msg("\"%s\" is not in: %s", part, text);
+}
+
+static int count_of(const char *text, const char *part)
+{
+  int count = 0;
+  for (; (text = strstr(text, part)) != NULL; text += strlen(part))
+    count++;
+  return count;
+}
+
+/* A URL that nobody listens on, for as long as the returned fd is open. */
+static int refusing_url(char out[64])
+{
+  uint16_t port;
+  int fd = refusing_port_open(&port);
+  snprintf(out, 64, "http://127.0.0.1:%u/", port);
+  return fd;
+}
+
+/* ------------------------------------------------------------------------------------------------- the short examples */
+
+static void get_prints_the_body(void **state)
+{
+  struct fixture *f = *state;
+  assert_int_equal(RUN(f, "get", url(f, "/ok")), 0);
+  assert_string_equal(f->out, "hello");
+  assert_contains(f->err, "HTTP 200, 5 bytes");
+}
+
+static void get_tells_answered_failed_and_refused_apart(void **state)
+{
+  struct fixture *f = *state;
+  char closed[64];
+  int fd = refusing_url(closed);
+  assert_int_equal(RUN(f, "get", url(f, "/status/404")), 0);
+  assert_contains(f->err, "HTTP 404");
+  assert_int_equal(RUN(f, "get", closed), 1);
+  assert_contains(f->err, "CPOOL_ECONNECT: ");
+  assert_int_equal(RUN(f, "get", "ftp://127.0.0.1/"), 1);
+  assert_contains(f->err, "cpool_get: CPOOL_EINVAL: ");
+  assert_string_equal(f->out, "");
+  assert_int_equal(RUN(f, "get"), 2);
+  close(fd);
+}
+
+static void many_prints_each_outcome_once(void **state)
+{
+  struct fixture *f = *state;
+  assert_int_equal(RUN(f, "many", url(f, "/delay/50"), url(f, "/status/500"), url(f, "/ok")), 0);
+  assert_int_equal(count_of(f->out, "\n"), 3);
+  assert_contains(f->out, "/delay/50: HTTP 200 in ");
+  assert_contains(f->out, "/status/500: HTTP 500 in ");
+  assert_contains(f->out, "/ok: HTTP 200 in ");
+  assert_int_equal(RUN(f, "many", "bad:", url(f, "/reset-before-answer"), url(f, "/ok")), 1);
+  assert_int_equal(count_of(f->out, "\n"), 2);
+  assert_contains(f->err, "bad:: CPOOL_EINVAL: ");
+}
+
+static void uv_loop_returns_by_itself_and_runs_the_hosts_timer_meanwhile(void **state)
+{
+  struct fixture *f = *state;
+  int ticks = 0;
+  assert_int_equal(RUN(f, "uv_loop", url(f, "/delay/100"), url(f, "/ok")), 0);
+  assert_string_equal(f->out, "HTTP 200, 5 bytes\nHTTP 200, 5 bytes\n");
+  assert_int_equal(sscanf(f->err, "the timer of the host ran %d times", &ticks), 1);
+  assert_true(ticks > 1);
+  assert_int_equal(RUN(f, "uv_loop", "bad:"), 1);
+  assert_int_equal(RUN(f, "uv_loop", url(f, "/reset-before-answer")), 1);
+}
+
+static void poll_loop_fetches_its_url_and_each_line_of_its_input(void **state)
+{
+  struct fixture *f = *state;
+  char input[512];
+  assert_int_equal(RUN(f, "poll_loop", url(f, "/delay/50")), 0);
+  assert_string_equal(f->out, "HTTP 200\n");
+  snprintf(input, sizeof input, "%s\n\n%s\n%s", url(f, "/ok"), url(f, "/ok"), url(f, "/ok"));
+  assert_int_equal(RUN_INPUT(f, input, "poll_loop", "-"), 0);
+  assert_string_equal(f->out, "HTTP 200\nHTTP 200\nHTTP 200\n");
+  assert_int_equal(RUN_INPUT(f, "bad:\n", "poll_loop", "-"), 1);
+}
+
+/* -------------------------------------------------------------------------------------------------------- cpool-fetch */
+
+static double number(const cJSON *object, const char *key)
+{
+  const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
+  if (!cJSON_IsNumber(item))
+    fail_msg("no number %s", key);
+  return cJSON_GetNumberValue(item);
+}
+
+/* RUN_JSON(f, status, ...): the object that `cpool-fetch --json ...` prints; the caller deletes it. */
+#define RUN_JSON(f, status, ...)                                                                                       \
+  json_of((f), (status), (const char *const[]){"cpool-fetch", "--json", __VA_ARGS__, NULL})
+
+static cJSON *parse_output(struct fixture *f)
+{
+  cJSON *json = cJSON_Parse(f->out);
+  if (json == NULL)
+    fail_msg("not JSON: %s%s", f->out, f->err);
+  assert_int_equal(number(json, "requests"), number(json, "ok") + number(json, "failed"));
+  return json;
+}
+
+static cJSON *json_of(struct fixture *f, int status, const char *const *args)
+{
+  assert_int_equal(run_with_input(f, NULL, args), status);
+  return parse_output(f);
+}
+
+static void bad_usage_is_one_reason_the_usage_and_status_2(void **state)
+{
+  struct fixture *f = *state;
+  static const struct {
+    const char *args[5], *reason;
+  } cases[] = {
+      {{NULL}, "no URL"},
+      {{"-"}, "no URL on standard input"},
+      {{"-", "-"}, "-: standard input can be read once only"},
+      {{"-n", "0", "u"}, "-n 0: not a number from 1 to "},
+      {{"-n", "-5", "u"}, "-n -5: not a number"},
+      {{"-n", "3x", "u"}, "-n 3x: not a number"},
+      {{"-n", "", "u"}, "-n : not a number"},
+      {{"-n", "99999999999999999999999", "u"}, "-n 99999999999999999999999: not a number"},
+      {{"-c", "0", "u"}, "-c 0: not a number"},
+      {{"-c", "1000000000", "u"}, "-c 1000000000: not a number from 1 to 100000"},
+      {{"--timeout", "0", "u"}, "--timeout 0: not a number"},
+      {{"--max-per-host", "x", "u"}, "--max-per-host x: not a number"},
+      {{"-H", "no colon", "u"}, "-H no colon: not of the form"},
+      {{"-d", "@/does/not/exist", "u"}, "-d @/does/not/exist: No such file"},
+      {{"-d", "@/", "u"}, "-d @/: Is a directory"},
+      {{"--cacert", "/does/not/exist", "u"}, "--cacert /does/not/exist: No such file"},
+      {{"u", "-n"}, "-n needs a value"},
+      {{"-z", "u"}, "unknown option -z"},
+      {{"--nonsense", "u"}, "--nonsense: unknown option"},
+      {{"--json=1", "u"}, "--json=1: unknown option"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    start(f, "cpool-fetch", cases[i].args, NULL, -1);
+    assert_int_equal(end(f), 2);
+    char expected[128];
+    snprintf(expected, sizeof expected, "cpool-fetch: %s", cases[i].reason);
+    if (strncmp(f->err, expected, strlen(expected)) != 0)
+      fail_msg("expected \"%s\": %s", expected, f->err);
+    assert_ptr_equal(strstr(strchr(f->err, '\n'), "\nusage: "), strchr(f->err, '\n'));
+    assert_string_equal(f->out, "");
+  }
+  assert_int_equal(RUN(f, "cpool-fetch", "-H", "Content-Length: 1", url(f, "/ok")), 2); /* the library refuses it */
+  assert_int_equal(RUN(f, "cpool-fetch", "--help"), 0);
+  assert_ptr_equal(strstr(f->out, "usage: "), f->out);
+  assert_int_equal(RUN(f, "cpool-fetch", "--version"), 0);
+  assert_contains(f->out, "cpool-fetch ");
+}
+
+static void answers_of_2xx_and_3xx_are_status_0(void **state)
+{
+  struct fixture *f = *state;
+  assert_int_equal(RUN(f, "cpool-fetch", url(f, "/ok"), url(f, "/204"), url(f, "/status/302")), 0);
+  assert_contains(f->out, "requests      3 in ");
+  assert_contains(f->out, "answered      3 ");
+  assert_contains(f->out, "failed        0\n");
+  assert_string_equal(f->err, ""); /* no bar without a terminal */
+}
+
+static void failures_are_one_line_for_each_reason(void **state)
+{
+  struct fixture *f = *state;
+  char closed[64];
+  int fd = refusing_url(closed);
+  assert_int_equal(RUN(f, "cpool-fetch", "-n", "500", url(f, "/ok"), url(f, "/status/404"), url(f, "/status/503"),
+                       closed, "no url"),
+                   1);
+  assert_contains(f->out, "failed        400\n");
+  assert_contains(f->out, "       100  HTTP 404\n");
+  assert_contains(f->out, "       100  HTTP 503\n");
+  assert_contains(f->out, "       100  CPOOL_ECONNECT  first: ");
+  assert_contains(f->out, "       100  CPOOL_EINVAL  first: no url refused: ");
+  assert_true(count_of(f->out, "\n") < 20);
+  assert_string_equal(f->err, "");
+  close(fd);
+}
+
+static void json_has_counts_errors_and_times(void **state)
+{
+  struct fixture *f = *state;
+  cJSON *json = RUN_JSON(f, 1, "-n", "90", "-c", "3", url(f, "/delay/2"), url(f, "/status/404"), url(f, "/ok"));
+  const cJSON *errors = cJSON_GetObjectItemCaseSensitive(json, "errors");
+  assert_int_equal(number(json, "requests"), 90);
+  assert_int_equal(number(json, "ok"), 60);
+  assert_int_equal(number(errors, "HTTP 404"), 30);
+  assert_int_equal(cJSON_GetArraySize(errors), 1);
+  assert_true(number(json, "opened") >= 1 && number(json, "opened") <= 3);
+  assert_int_equal(number(json, "opened") + number(json, "reused"), 90);
+  assert_true(number(json, "bytes") > 90 * 5);
+  assert_true(number(json, "wall_s") >= 0.02 && number(json, "cpu_s") > 0);
+  static const char *const phases[] = {"latency_ms", "queue_ms", "connect_ms", "first_byte_ms"};
+  for (size_t i = 0; i < sizeof phases / sizeof phases[0]; i++) {
+    const cJSON *phase = cJSON_GetObjectItemCaseSensitive(json, phases[i]);
+    assert_true(number(phase, "count") > 0);
+    assert_true(number(phase, "p50") <= number(phase, "p90") && number(phase, "p90") <= number(phase, "p99"));
+    assert_true(number(phase, "p99") <= number(phase, "max"));
+  }
+  assert_true(number(cJSON_GetObjectItemCaseSensitive(json, "latency_ms"), "max") >= 2);
+  cJSON_Delete(json);
+}
+
+struct held {
+  struct fault_server *server;
+  int64_t count;
+};
+
+static bool holds(void *arg)
+{
+  struct held *held = arg;
+  struct fault_counts counts;
+  fault_server_counts(held->server, &counts);
+  return counts.held == held->count;
+}
+
+static void assert_held(struct fixture *f, int64_t count)
+{
+  struct held held = {f->server, count};
+  assert_true(wait_until(holds, &held, RUN_MS));
+}
+
+static void the_concurrency_is_reached_and_never_exceeded(void **state)
+{
+  struct fixture *f = *state;
+  const char *args[] = {"-n", "100", "-c", "40", "--json", url(f, "/hold"), NULL};
+  start(f, "cpool-fetch", args, NULL, -1);
+  assert_held(f, 40);
+  for (int64_t left = 60; left > 0; left -= 15) {
+    fault_server_release(f->server, 15);
+    assert_held(f, 40); /* each that ends is followed by another */
+  }
+  fault_server_release(f->server, 40);
+  assert_int_equal(end(f), 0);
+  struct fault_counts counts;
+  fault_server_counts(f->server, &counts);
+  assert_int_equal(counts.requests, 100);
+  assert_int_equal(counts.most_open, 40);
+}
+
+static void max_per_host_limits_the_connections(void **state)
+{
+  struct fixture *f = *state;
+  cJSON *json = RUN_JSON(f, 0, "-n", "60", "-c", "20", "--max-per-host", "2", url(f, "/delay/1"));
+  struct fault_counts counts;
+  fault_server_counts(f->server, &counts);
+  assert_int_equal(counts.most_open, 2);
+  assert_int_equal(number(json, "opened"), 2);
+  cJSON_Delete(json);
+}
+
+static void more_concurrency_than_requests_is_fine(void **state)
+{
+  struct fixture *f = *state;
+  cJSON *json = RUN_JSON(f, 0, "-n", "3", "-c", "1000", url(f, "/ok"));
+  assert_int_equal(number(json, "ok"), 3);
+  cJSON_Delete(json);
+}
+
+static void an_interrupt_cancels_reports_and_is_status_130(void **state)
+{
+  struct fixture *f = *state;
+  const char *args[] = {"-n", "1000", "-c", "8", "--json", url(f, "/hold"), NULL};
+  start(f, "cpool-fetch", args, NULL, -1);
+  assert_held(f, 8);
+  fault_server_release(f->server, 5);
+  assert_held(f, 8);
+  kill(f->pid, SIGINT);
+  assert_int_equal(end(f), 130);
+  cJSON *json = parse_output(f);
+  assert_int_equal(number(json, "ok"), 5);
+  assert_int_equal(number(cJSON_GetObjectItemCaseSensitive(json, "errors"), "CPOOL_ECANCELLED"), 8);
+  cJSON_Delete(json);
+}
+
+static void a_server_that_dies_becomes_counted_failures(void **state)
+{
+  struct fixture *f = *state;
+  const char *args[] = {"-n", "100", "-c", "8", "--json", url(f, "/hold"), NULL};
+  start(f, "cpool-fetch", args, NULL, -1);
+  assert_held(f, 8);
+  fault_server_release(f->server, 2);
+  assert_held(f, 8);
+  fault_server_stop(f->server);
+  f->server = NULL;
+  assert_int_equal(end(f), 1);
+  cJSON *json = parse_output(f);
+  assert_int_equal(number(json, "requests"), 100);
+  assert_int_equal(number(json, "ok"), 2);
+  assert_true(number(cJSON_GetObjectItemCaseSensitive(json, "errors"), "CPOOL_ECONNECT") > 0);
+  cJSON_Delete(json);
+}
+
+static void urls_come_from_standard_input(void **state)
+{
+  struct fixture *f = *state;
+  char input[1024];
+  snprintf(input, sizeof input, "%s\r\n\n  \t%s  \n \r\n%s", url(f, "/ok"), url(f, "/status/404"), url(f, "/ok"));
+  assert_int_equal(RUN_INPUT(f, input, "cpool-fetch", "--json", "-"), 1);
+  cJSON *json = parse_output(f);
+  assert_int_equal(number(json, "requests"), 3);
+  assert_int_equal(number(json, "ok"), 2);
+  cJSON_Delete(json);
+}
+
+static void a_list_of_100_000_urls_is_fetched_as_far_as_n_says(void **state)
+{
+  struct fixture *f = *state;
+  size_t line_bytes = strlen(url(f, "/ok")) + 1;
+  char *input = malloc(100000 * line_bytes + 1);
+  assert_non_null(input);
+  for (int i = 0; i < 100000; i++)
+    snprintf(input + (size_t) i * line_bytes, line_bytes + 1, "%s\n", url(f, "/ok"));
+  int status = RUN_INPUT(f, input, "cpool-fetch", "--json", "-n", "200", "-");
+  free(input);
+  assert_int_equal(status, 0);
+  assert_int_equal(fault_server_requests(f->server), 200);
+}
+
+static void method_headers_and_body_reach_the_server(void **state)
+{
+  struct fixture *f = *state;
+  char path[PATH_BYTES], from_file[PATH_BYTES + 1];
+  snprintf(path, sizeof path, "%s/body", f->dir);
+  snprintf(from_file, sizeof from_file, "@%s", path);
+  write_file(path, "a\0b", 3);
+  assert_int_equal(RUN(f, "cpool-fetch", "-X", "PUT", "-H", "X-One: 1", "-H", "X-Two:2", "-d", from_file,
+                       url(f, "/echo")),
+                   0);
+  size_t len = 0;
+  char *head = fault_server_last_head(f->server), *body = fault_server_last_body(f->server, &len);
+  assert_contains(head, "PUT /echo ");
+  assert_contains(head, "\r\nX-One: 1\r\n");
+  assert_contains(head, "\r\nX-Two: 2\r\n");
+  assert_int_equal(len, 3);
+  assert_memory_equal(body, "a\0b", 3);
+  free(head);
+  free(body);
+  assert_int_equal(RUN(f, "cpool-fetch", "-d", "text", url(f, "/echo")), 0);
+  head = fault_server_last_head(f->server);
+  assert_contains(head, "POST /echo ");
+  free(head);
+}
+
+static void a_request_ends_at_the_timeout(void **state)
+{
+  struct fixture *f = *state;
+  cJSON *json = RUN_JSON(f, 1, "--timeout", "50", url(f, "/blackhole"));
+  assert_int_equal(number(cJSON_GetObjectItemCaseSensitive(json, "errors"), "CPOOL_ETIMEOUT_TOTAL"), 1);
+  cJSON_Delete(json);
+}
+
+static void cacert_decides_whom_to_trust(void **state)
+{
+  struct fixture *f = *state;
+  struct certs *certs = certs_new();
+  start_server(f,
+               &(struct fault_options){.tls_cert_file = certs->good.cert_file, .tls_key_file = certs->good.key_file});
+  int trusted = RUN(f, "cpool-fetch", "--cacert", certs->ca_file, url(f, "/ok"));
+  int untrusted = RUN(f, "cpool-fetch", "--cacert", certs->other_ca_file, url(f, "/ok"));
+  certs_free(certs);
+  assert_int_equal(trusted, 0);
+  assert_int_equal(untrusted, 1);
+  assert_contains(f->out, "CPOOL_ETLS_VERIFY");
+}
+
+static void the_bar_is_for_terminals(void **state)
+{
+  struct fixture *f = *state;
+  int terminal = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+  assert_true(terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0);
+  int far_end = open(ptsname(terminal), O_RDWR | O_NOCTTY | O_CLOEXEC);
+  const char *args[] = {"-n", "4", "-c", "1", url(f, "/delay/120"), NULL};
+  start(f, "cpool-fetch", args, NULL, far_end);
+  assert_int_equal(end(f), 0);
+  char drawn[4096];
+  assert_true(wait_fd(terminal, POLLIN, 1000) != 0);
+  ssize_t len = read(terminal, drawn, sizeof drawn - 1);
+  close(far_end);
+  close(terminal);
+  assert_true(len > 0);
+  drawn[len] = '\0';
+  assert_contains(drawn, "] ");
+  assert_contains(drawn, "2/4  ");
+  assert_true(len >= 4 && strcmp(drawn + len - 4, "\r\033[K") == 0);
+}
+
+int main(void)
+{
+#define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+  const struct CMUnitTest cases[] = {
+      CASE(get_prints_the_body),
+      CASE(get_tells_answered_failed_and_refused_apart),
+      CASE(many_prints_each_outcome_once),
+      CASE(uv_loop_returns_by_itself_and_runs_the_hosts_timer_meanwhile),
+      CASE(poll_loop_fetches_its_url_and_each_line_of_its_input),
+      CASE(bad_usage_is_one_reason_the_usage_and_status_2),
+      CASE(answers_of_2xx_and_3xx_are_status_0),
+      CASE(failures_are_one_line_for_each_reason),
+      CASE(json_has_counts_errors_and_times),
+      CASE(the_concurrency_is_reached_and_never_exceeded),
+      CASE(max_per_host_limits_the_connections),
+      CASE(more_concurrency_than_requests_is_fine),
+      CASE(an_interrupt_cancels_reports_and_is_status_130),
+      CASE(a_server_that_dies_becomes_counted_failures),
+      CASE(urls_come_from_standard_input),
+      CASE(a_list_of_100_000_urls_is_fetched_as_far_as_n_says),
+      CASE(method_headers_and_body_reach_the_server),
+      CASE(a_request_ends_at_the_timeout),
+      CASE(cacert_decides_whom_to_trust),
+      CASE(the_bar_is_for_terminals),
+  };
+  return cmocka_run_group_tests(cases, NULL, NULL);
+}
