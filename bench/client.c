@@ -78,6 +78,7 @@ static void make_pool(struct client *client, cpool_runtime *runtime)
   cpool_http_options options;
   cpool_http_options_init(&options);
   options.max_connections = options.max_connections_per_host = client->job.in_flight;
+  options.user_agent = ""; /* the same bytes on the wire as the textbook's */
   must(cpool_http_new(&client->pool, runtime, &options), "http_new");
   cpool_session_options session;
   cpool_session_options_init(&session);

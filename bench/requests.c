@@ -88,7 +88,8 @@ static void report_ratio(const char *question, struct series *series, struct ser
 static void report_opened(const char *what, const struct series *series, const struct series *textbook)
 {
   char question[128], reach[16];
-  snprintf(question, sizeof question, "connections opened for %ld requests, %d in flight, %s", request_count, IN_FLIGHT, what);
+  snprintf(question, sizeof question, "connections opened for %ld requests, %d in flight, %s", request_count, IN_FLIGHT,
+           what);
   snprintf(reach, sizeof reach, "<= %d", IN_FLIGHT);
   report(question, reach, series->most_opened <= IN_FLIGHT, "%llu (textbook %llu)", series->most_opened,
          textbook->most_opened);
@@ -103,7 +104,8 @@ static void measure_plain(const char *url)
     note(&callback, i, run("callback", url, NULL), first);
     note(&queue, i, run("queue", url, NULL), first);
   }
-  report_ratio("CPU of a request against textbook libcurl + epoll, callbacks on the host's loop", &callback, &textbook, 0.85);
+  report_ratio("CPU of a request against textbook libcurl + epoll, callbacks on the host's loop", &callback, &textbook,
+               0.85);
   report_ratio("the same, queue and the library's own thread", &queue, &textbook, 0.95);
   if (queue.most_opened > callback.most_opened)
     callback.most_opened = queue.most_opened;

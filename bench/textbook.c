@@ -126,7 +126,8 @@ static void finish(struct exchange *exchange, CURLcode code)
     give_up("textbook: %s", curl_easy_strerror(code));
   curl_easy_getinfo(exchange->easy, CURLINFO_RESPONSE_CODE, &status);
   curl_easy_getinfo(exchange->easy, CURLINFO_NUM_CONNECTS, &connects);
-  if (status != 200 || exchange->body.len != ANSWER_BYTES || exchange->head.len == 0)
+  if (status != 200 || exchange->body.len != ANSWER_BYTES ||
+      strcasestr(exchange->head.data, "\r\nContent-Length:") == NULL)
     give_up("textbook: a wrong answer");
   client->opened += (unsigned long long) connects;
   client->done_count++;
@@ -163,7 +164,8 @@ static void turn(struct client *client)
   int running;
   int count = epoll_wait(client->epoll_fd, events, EVENTS, wait_ms(client));
   for (int i = 0; i < count; i++) {
-    int bits = (events[i].events & EPOLLIN ? CURL_CSELECT_IN : 0) | (events[i].events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
+    int bits = (events[i].events & EPOLLIN ? CURL_CSELECT_IN : 0) |
+               (events[i].events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
                (events[i].events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
     curl_multi_socket_action(client->multi, events[i].data.fd, bits, &running);
   }

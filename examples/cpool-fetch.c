@@ -14,7 +14,7 @@
 #include "fetch_options.h"
 #include "fetch_tally.h"
 
-enum { BATCH = 256, WAIT_MS = 100, SPARE_FDS = 64 };
+enum { BATCH = 256, WAIT_MS = 100, SPARE_FDS = 64, LEAST_CONNECTIONS = 100 };
 
 struct fetch {
   struct fetch_options options;
@@ -58,6 +58,13 @@ static void raise_fd_limit(int32_t needed)
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+/* More than are ever in use at a time: with several hosts a request need not close another host's idle connection. */
+static int32_t max_connections(const struct fetch_options *options)
+{
+  int32_t twice = 2 * options->concurrency;
+  return twice > LEAST_CONNECTIONS ? twice : LEAST_CONNECTIONS;
+}
+
 /* Returns the exit status: 0, 2 when the library refused an option, 1 when it lacked a resource. */
 static int fetch_start(struct fetch *fetch)
 {
@@ -82,7 +89,7 @@ static int fetch_start(struct fetch *fetch)
     goto refused;
   cpool_http_options_init(&http);
   http.queue = fetch->q; /* for the event that ends the pool */
-  http.max_connections = concurrency;
+  http.max_connections = max_connections(options);
   http.max_connections_per_host = options->max_per_host != 0 ? options->max_per_host : concurrency;
   http.max_pending = concurrency;
   if (options->timeout_ms != 0) { /* one limit instead of three that could be shorter */
@@ -227,7 +234,7 @@ int main(int argc, char **argv)
     goto done;
   }
   catch_signals();
-  raise_fd_limit(fetch.options.concurrency + SPARE_FDS);
+  raise_fd_limit(max_connections(&fetch.options) + SPARE_FDS);
   result = fetch_start(&fetch);
   if (result != 0)
     goto done;
@@ -236,7 +243,7 @@ int main(int argc, char **argv)
   int64_t started_us = fetch_now_us();
   run(&fetch);
   double wall_s = (double) (fetch_now_us() - started_us) / 1e6;
-  fetch_bar_end(&fetch.bar);
+  fetch_bar_end(&fetch.bar, fetch.tally.requests, fetch.options.requests, fetch.tally.failed);
   wait_for_close(&fetch);
   result = report(&fetch, wall_s);
   if (interrupted)
@@ -244,7 +251,7 @@ int main(int argc, char **argv)
 
 done:
   cpool_session_free(fetch.session);
-  cpool_http_free(fetch.pool);
+  cpool_http_close(fetch.pool, 0); /* waits unless it is closed already; then nothing names the queue any more */
   cpool_queue_free(fetch.q);
   free(fetch.free_slots);
   free(fetch.ops);

@@ -48,8 +48,11 @@ void fetch_bar_update(struct fetch_bar *bar, int64_t done, int64_t total, int64_
   fprintf(stderr, "\r[%s] %3d %%  %s\033[K", cells, (int) (100.0 * (double) done / (double) total), text);
 }
 
-void fetch_bar_end(struct fetch_bar *bar)
+void fetch_bar_end(struct fetch_bar *bar, int64_t done, int64_t total, int64_t failed)
 {
-  if (bar->on)
-    fputs("\r\033[K", stderr);
+  if (!bar->on)
+    return;
+  bar->drawn_us = 0;
+  fetch_bar_update(bar, done, total, failed);
+  fputc('\n', stderr);
 }

@@ -14,7 +14,7 @@ int64_t fetch_now_us(void); /* monotonic */
 void fetch_bar_start(struct fetch_bar *bar);
 /* Draws at most ten times a second. */
 void fetch_bar_update(struct fetch_bar *bar, int64_t done, int64_t total, int64_t failed);
-/* Takes the bar off the screen. */
-void fetch_bar_end(struct fetch_bar *bar);
+/* Draws for the last time and ends the line. */
+void fetch_bar_end(struct fetch_bar *bar, int64_t done, int64_t total, int64_t failed);
 
 #endif

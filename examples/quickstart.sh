@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# See it work: installs what is missing, builds, and fetches 10000 times through 64 connections from an origin of its own
+# See it work: installs what is missing, builds, and fetches 10 000 times from an origin of its own, over http and https
 #
 #     examples/quickstart.sh                        the demonstration
 #     examples/quickstart.sh -n 100 https://...     the same program, with your arguments
@@ -51,10 +51,13 @@ if [ $# -gt 0 ]; then
   exit
 fi
 
-# nginx answers its first command only once it listens, so a port that is taken shows at once and the next one is tried.
+# nginx answers its first command only once it listens, so a port that is taken shows at once and the next pair is tried.
 start_origin() {
-  local port try
-  echo "hello from the origin" >"$work/index.html"
+  local port try i
+  mkdir "$work/html"
+  echo "hello from the origin" >"$work/html/index.html"
+  quietly openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=localhost \
+    -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout "$work/key.pem" -out "$work/cert.pem" || return 1
   for try in $(seq 20); do
     port=$((20000 + RANDOM % 12000))
     cat >"$work/nginx.conf" <<END
@@ -71,12 +74,23 @@ http {
   fastcgi_temp_path $work/fastcgi;
   uwsgi_temp_path $work/uwsgi;
   scgi_temp_path $work/scgi;
-  server { listen 127.0.0.1:$port; root $work; default_type text/plain; }
+  ssl_certificate $work/cert.pem;
+  ssl_certificate_key $work/key.pem;
+  server {
+    listen 127.0.0.1:$port;
+    listen 127.0.0.1:$((port + 1)) ssl;
+    root $work/html;
+  }
 }
 END
     if nginx -q -e "$work/error.log" -p "$work" -c "$work/nginx.conf" >"$work/log" 2>&1; then
+      for i in $(seq 100); do # its file comes a moment after
+        [ ! -s "$work/nginx.pid" ] || break
+        sleep 0.05
+      done
       nginx_pid=$(cat "$work/nginx.pid")
-      url=http://127.0.0.1:$port/
+      http_url=http://127.0.0.1:$port/
+      https_url=https://127.0.0.1:$((port + 1))/
       return 0
     fi
     grep -q "Address already in use" "$work/log" "$work/error.log" || break
@@ -86,6 +100,7 @@ END
 }
 
 start_origin
-echo "nginx serves $url"
-echo "cpool-fetch -n 10000 -c 64 $url"
-"$build/cpool-fetch" -n 10000 -c 64 "$url"
+set -- -n 10000 -c 64 --cacert "$work/cert.pem" "$http_url" "$https_url"
+printf '\n$ cpool-fetch %s\n' "$*"
+"$build/cpool-fetch" "$@"
+printf '\nTry your own: examples/quickstart.sh -n 100 https://...   (all options: --help)\n'

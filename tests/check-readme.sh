@@ -4,6 +4,7 @@
 # Links lead somewhere, files and names exist, docs/DESIGN.md has every file and every state of src/, and, with the
 # directory of a build, the program in README.md compiles without a warning and fetches from a server.
 # One line per check, `ok ...` or `FAIL ...`; the status is non-zero when one failed.
+# shellcheck disable=SC2016,SC2317
 set -u
 cd "$(dirname "$0")/.." || exit 1
 build=${1:-}
@@ -48,7 +49,8 @@ missing_files() {
 # cpool_foo and CPOOL_FOO as whole words; those that end in _ or are followed by * stand for several.
 unknown_names() {
   local name
-  cat include/cpool.h CMakeLists.txt tests/*.sh $(find src tests bench -name '*.[ch]') >"$work/code"
+  find include src tests bench CMakeLists.txt -name '*.[ch]' -o -name '*.sh' -o -name CMakeLists.txt |
+    xargs -d '\n' cat >"$work/code"
   grep -ohE '`[^`]*`' "${docs[@]}" | grep -oE '\b(cpool|CPOOL)_[A-Za-z0-9_]*\b\*?' | grep -vE '(_|\*)$' | sort -u |
     while IFS= read -r name; do
       grep -qwF -- "$name" "$work/code" || echo "$name"

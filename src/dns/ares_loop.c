@@ -6,6 +6,7 @@
 
 #include <ares.h>
 #include <assert.h>
+#include <errno.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -35,6 +36,7 @@ struct channel {
   ares_channel ares;
   struct cpool__timer timer;
   int question_count;
+  bool no_memory; /* a socket could not be watched */
 };
 
 struct cpool__ares_loop {
@@ -58,15 +60,26 @@ struct question {
 
 /* ---- sockets: made close-on-exec in one step, so that no fork of another thread can inherit one */
 
+static void on_ready(void *owner, int fd, uint32_t events);
+
+/* Its record in the poller is made here, where it can still fail: c-ares does not hear of a failure to watch. */
 static ares_socket_t socket_open(int family, int type, int protocol, void *user)
 {
-  (void) user;
-  return socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
+  struct channel *channel = user;
+  int fd = socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
+  if (fd >= 0 && cpool__poller_watch(cpool__runtime_poller(channel->loop->rt), fd, 0, on_ready, channel) != CPOOL_OK) {
+    channel->no_memory = true;
+    close(fd);
+    errno = ENOMEM;
+    return ARES_SOCKET_BAD;
+  }
+  return fd;
 }
 
 static int socket_close(ares_socket_t fd, void *user)
 {
-  (void) user;
+  struct channel *channel = user;
+  cpool__poller_forget(cpool__runtime_poller(channel->loop->rt), fd);
   return close(fd);
 }
 
@@ -135,7 +148,7 @@ static void on_interest(void *data, ares_socket_t fd, int readable, int writable
   if (want == 0)
     cpool__poller_forget(poller, fd);
   else
-    (void) cpool__poller_watch(poller, fd, want, on_ready, channel); /* no memory: the question ends by its timeout */
+    (void) cpool__poller_watch(poller, fd, want, on_ready, channel); /* it has its record */
 }
 
 static int library_status = ARES_ENOTINITIALIZED;
@@ -195,7 +208,7 @@ static int init_channel(struct channel *channel, int server_count)
   }
   int native = ares_init_options(&channel->ares, &options, mask);
   if (native == ARES_SUCCESS)
-    ares_set_socket_functions(channel->ares, &socket_functions, NULL);
+    ares_set_socket_functions(channel->ares, &socket_functions, channel);
   return native;
 }
 
@@ -312,6 +325,8 @@ static void on_answer(void *argument, int native, int timeouts, struct ares_addr
 
   struct cpool__ares_answer answer = {.native = native};
   int64_t shortest_s = -1;
+  if (native != ARES_SUCCESS && native != ARES_EDESTRUCTION && question.channel->no_memory)
+    native = answer.native = ARES_ENOMEM;
   if (native == ARES_SUCCESS && info != NULL) {
     for (const struct ares_addrinfo_node *node = info->nodes; node != NULL; node = node->ai_next) {
       if (node->ai_family != question.family)
@@ -418,6 +433,7 @@ int cpool__ares_loop_ask(struct cpool__ares_loop *loop, const char *name, enum c
   int af = family == CPOOL__FAMILY_V6 ? AF_INET6 : AF_INET;
   *question = (struct question){.channel = channel, .fn = fn, .argument = argument, .family = af};
   channel->question_count++;
+  channel->no_memory = false;
   const struct ares_addrinfo_hints hints = {.ai_flags = ARES_AI_NOSORT, .ai_family = af};
   ares_getaddrinfo(channel->ares, name, NULL, &hints, on_answer, question);
   set_timer(channel);

@@ -283,7 +283,7 @@ static bool begin_second_round(struct cpool__dial *dial)
   return true;
 }
 
-static bool room_for_another(struct cpool__dial *dial)
+static bool place_for_another(struct cpool__dial *dial)
 {
   if (dial->open_count == 0)
     return true;
@@ -291,10 +291,17 @@ static bool room_for_another(struct cpool__dial *dial)
     dial->place_held = true; /* until a socket is there: making one may fail */
     return true;
   }
+  return false;
+}
+
+static bool room_for_another(struct cpool__dial *dial)
+{
+  if (place_for_another(dial))
+    return true;
   if (dial->second_round)
     return false;
-  give_up_oldest(dial);
-  return true;
+  give_up_oldest(dial); /* its place went back to the owner with it */
+  return place_for_another(dial);
 }
 
 /* Opens the next address. False: the race stands still until something happens, or the dial has ended. */

@@ -182,10 +182,10 @@ void cpool__conn_end(struct cpool__conn *conn)
   conn->owner = NULL;
   if (conn->state == CPOOL__CONN_BUSY)
     conn->life.idle_since_ms = cpool__runtime_now_ms(pool->rt);
-  if (first != NULL && conn->state == CPOOL__CONN_BUSY && conn->in_curl) {
+  if (first != NULL && conn->state == CPOOL__CONN_BUSY && conn->in_curl && !cpool__idle_peek(conn)) {
     struct cpool__request *req = cpool__container_of(first, struct cpool__request, dial_link);
     struct cpool__dialling *dialling = req->dialling;
-    if (cpool__transfer_start(req, conn)) {
+    if (!cpool__request_wants_new(req) && cpool__transfer_start(req, conn)) {
       cpool__dialling_orphan(dialling);
       return;
     }
@@ -251,6 +251,10 @@ void cpool__conn_vanished(struct cpool__conn *conn)
 void cpool__conn_gone(struct cpool__conn *conn)
 {
   int fd = conn->fd;
+  bool unused = conn->state == CPOOL__CONN_IDLE ||
+                (conn->state == CPOOL__CONN_BUSY && conn->in_curl && conn->owner != NULL && !conn->owner->confirmed);
+  if (unused && conn->reason == CPOOL__CLOSE_NONE) /* libcurl found it dead before our watch did */
+    conn->reason = cpool__idle_verdict(conn);
   leave_tables(conn);
   close(fd);
   if (conn->owner == NULL)

@@ -102,7 +102,13 @@ void cpool__count_closed(cpool_http *pool, enum cpool__close_reason reason);
 /* idle.c: the watch over connections without a request */
 void cpool__idle_begin(struct cpool__conn *conn);
 void cpool__idle_end(struct cpool__conn *conn);
+/* Its time to go is looked up again, soon. */
+void cpool__idle_rules_changed(struct cpool__conn *conn);
 /* Something happened on an idle socket. */
 void cpool__idle_event(struct cpool__conn *conn);
+/* Something can be read from it (bytes, end, error): it must not be used again. */
+bool cpool__idle_peek(const struct cpool__conn *conn);
+/* Why a connection that is or should have been idle has to go. */
+enum cpool__close_reason cpool__idle_verdict(const struct cpool__conn *conn);
 
 #endif

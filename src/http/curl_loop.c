@@ -156,9 +156,10 @@ void cpool__curl_prune_soon(struct cpool__curl *curl)
 
 void cpool__curl_configure(struct cpool__curl *curl)
 {
-  /* a net below our own limits: sockets that are shut down but not closed yet still count for libcurl */
+  /* A net below our own limits. Sockets that are shut down but not closed yet still count for libcurl, and while new ones are held
+   * back for max_closing every open one may still be shut down. */
   const cpool_http_options *options = &curl->pool->options;
-  int64_t most = (int64_t) cpool__limit32(options->max_connections) + options->max_closing;
+  int64_t most = 2 * (int64_t) cpool__limit32(options->max_connections) + options->max_closing;
   long cap = (long) (most > INT_MAX ? INT_MAX : most);
   if (cap <= curl->cap) /* never lower: what is above a lowered limit still has to be carried */
     return;

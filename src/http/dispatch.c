@@ -188,6 +188,7 @@ static void open_place(cpool_http *pool, struct cpool__request *req)
 {
   struct cpool__conn *conn = cpool__conn_new(req->route);
   cpool__request_dispatched(req);
+  cpool__request_connecting(req);
   if (conn == NULL) {
     cpool__request_fail(req, CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, 0, CPOOL_ERROR_NOTHING_SENT, "no memory for a connection");
     return;
@@ -207,7 +208,15 @@ static void open_place(cpool_http *pool, struct cpool__request *req)
 
 static void reuse_place(struct cpool__request *req, struct cpool__conn *conn)
 {
+  if (conn->in_curl && cpool__request_wants_new(req)) { /* its place goes to a new connection */
+    cpool__place_idle(&conn->pool->admission, &conn->place);
+    cpool__conn_retire(conn, CPOOL__CLOSE_EVICTED);
+    cpool__admission_wait_first(&req->pool->admission, &req->waiter, &req->route->group);
+    return;
+  }
   cpool__request_dispatched(req);
+  if (!conn->in_curl)
+    cpool__request_connecting(req); /* connected, but TLS is still to come */
   cpool__origin_touch(req->route->origin);
   if (cpool__transfer_start(req, conn))
     return;
@@ -218,11 +227,14 @@ static void reuse_place(struct cpool__request *req, struct cpool__conn *conn)
 void cpool__dispatch(struct cpool__task *task)
 {
   cpool_http *pool = cpool__container_of(task, cpool_http, dispatch_task);
-  if (pool->fell_idle) {
-    /* one more look at the sockets: what followed a response within this turn ends its connection before it is used again */
+  if (pool->admission.waiting_count > 0 && pool->admission.idle_count > 0) {
+    /* One more look at the sockets: what came since the turn's first look, behind a response or ahead of a submit, ends its
+     * connection before it is used again. The interest in a connection that was opened and answered within this turn is
+     * not in the epoll set yet. */
+    if (pool->fell_idle)
+      cpool__poller_apply(cpool__runtime_poller(pool->rt));
     pool->fell_idle = false;
-    if (pool->admission.waiting_count > 0)
-      cpool__poller_poll(cpool__runtime_poller(pool->rt));
+    cpool__poller_poll(cpool__runtime_poller(pool->rt));
   }
   for (;;) {
     struct cpool__decision decision = cpool__admission_next(&pool->admission);

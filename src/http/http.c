@@ -182,8 +182,11 @@ static void publish(struct cpool__task *task)
   pthread_mutex_unlock(&pool->identities.lock);
   now->curl_pending = 0;
   for (struct cpool__link *link = cpool__list_first(&pool->identities_used); link != NULL;
-       link = cpool__list_next(&pool->identities_used, link))
-    now->curl_pending += cpool__container_of(link, struct cpool__curl, link)->untouched_count;
+       link = cpool__list_next(&pool->identities_used, link)) {
+    const struct cpool__curl *curl = cpool__container_of(link, struct cpool__curl, link);
+    if (!cpool__link_in(&curl->kick_task.link)) /* else libcurl has not had its chance yet */
+      now->curl_pending += curl->untouched_count;
+  }
   if (pool->resolver != NULL) {
     const struct cpool__dns_stats *dns = cpool__resolver_stats(pool->resolver);
     now->dns_hits = dns->hits;

@@ -18,6 +18,10 @@ static void on_time(struct cpool__timer *timer)
   struct cpool__conn *conn = cpool__container_of(timer, struct cpool__conn, timer);
   enum cpool__janitor_reason why;
   uint64_t due = cpool__janitor_idle_due(&conn->life, &conn->route->origin->rules, &why);
+  if (conn->in_curl && conn->route->identity->curl->idle_count > IDLE_PER_IDENTITY) {
+    cpool__conn_retire(conn, CPOOL__CLOSE_EVICTED);
+    return;
+  }
   if (due > cpool__runtime_now_ms(conn->pool->rt)) { /* it was used meanwhile, or the rules changed */
     if (due != UINT64_MAX)
       cpool__runtime_arm(conn->pool->rt, timer, due, on_time);
@@ -37,6 +41,11 @@ void cpool__idle_begin(struct cpool__conn *conn)
     due = 0;
   if (due != UINT64_MAX)
     cpool__runtime_arm(conn->pool->rt, &conn->timer, due, on_time);
+}
+
+void cpool__idle_rules_changed(struct cpool__conn *conn)
+{
+  cpool__runtime_arm(conn->pool->rt, &conn->timer, cpool__runtime_now_ms(conn->pool->rt), on_time);
 }
 
 void cpool__idle_end(struct cpool__conn *conn)
@@ -64,6 +73,16 @@ void cpool__idle_event(struct cpool__conn *conn)
   if (found > 0)
     cpool__log(cpool__runtime_log(conn->pool->rt), CPOOL_LOG_INFO, "conn", "#%llu %s: bytes on an idle connection, retired",
                (unsigned long long) conn->number, conn->route->origin->key);
+  cpool__conn_retire(conn, cpool__idle_verdict(conn));
+}
+
+bool cpool__idle_peek(const struct cpool__conn *conn)
+{
+  return look(conn->fd) != 0;
+}
+
+enum cpool__close_reason cpool__idle_verdict(const struct cpool__conn *conn)
+{
   /* over TLS the bytes are most often the peer's goodbye */
-  cpool__conn_retire(conn, found > 0 && !conn->route->origin->tls ? CPOOL__CLOSE_UNSOLICITED : CPOOL__CLOSE_PEER);
+  return !conn->route->origin->tls && look(conn->fd) > 0 ? CPOOL__CLOSE_UNSOLICITED : CPOOL__CLOSE_PEER;
 }

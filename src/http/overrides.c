@@ -20,12 +20,10 @@ struct override {
   char origin[];
 };
 
+/* The list is written by cpool_http_origin_set under options_lock; a message has the loop look at it. */
 struct set_msg {
   struct cpool__msg msg;
   cpool_http *pool;
-  struct override *made; /* used when the host has none yet */
-  const char *key;       /* of the table: static */
-  cpool_http_options values;
 };
 
 static struct override *find(cpool_http *pool, const char *origin, size_t len)
@@ -58,43 +56,28 @@ static bool empty(const cpool_http_options *values)
 void cpool__overrides_apply(cpool_http *pool, const char *key, cpool_http_options *options)
 {
   const char *via = strstr(key, " via "); /* a host behind a unix socket goes by its name alone */
+  pthread_mutex_lock(&pool->options_lock);
   struct override *override = find(pool, key, via != NULL ? (size_t) (via - key) : strlen(key));
-  if (override == NULL)
-    return;
 #define APPLY(name)                                                                                                           \
-  if (override->values.name != 0)                                                                                             \
+  if (override != NULL && override->values.name != 0)                                                                         \
     options->name = override->values.name;
   KEYS(APPLY)
 #undef APPLY
+  pthread_mutex_unlock(&pool->options_lock);
 }
 
 static void on_set(struct cpool__msg *msg)
 {
   struct set_msg *set = cpool__container_of(msg, struct set_msg, msg);
   cpool_http *pool = set->pool;
-  struct override *override = find(pool, set->made->origin, strlen(set->made->origin));
-  if (override == NULL) {
-    override = set->made;
-    set->made = NULL;
-    cpool__list_push_back(&pool->overrides, &override->link);
-  } else {
-    atomic_fetch_sub_explicit(&pool->override_count, 1, memory_order_relaxed);
-  }
-  copy_key(&override->values, &set->values, set->key);
-  if (empty(&override->values)) {
-    cpool__link_remove(&override->link);
-    cpool__free(override);
-    atomic_fetch_sub_explicit(&pool->override_count, 1, memory_order_relaxed);
-  }
   if (pool->state != CPOOL__HTTP_CLOSED)
     cpool__origins_configure(pool);
-  cpool__free(set->made);
   cpool__free(set);
   cpool__http_leave_on_loop(pool);
 }
 
-/* Parses the value through the pool's own table. */
-static int parse(const char *key, const char *value, struct set_msg *set)
+/* Parses the value through the pool's own table; *name is the table's own text of the key. */
+static int parse(const char *key, const char *value, const char **name, cpool_http_options *values)
 {
   const struct cpool__option *option = NULL;
 #define FIND(name)                                                                                                            \
@@ -104,16 +87,41 @@ static int parse(const char *key, const char *value, struct set_msg *set)
 #undef FIND
   if (option == NULL)
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "origin_set: key %.64s cannot be set for one host", key);
-  set->key = option->key;
+  *name = option->key;
   if (value == NULL)
     return CPOOL_OK;
-  return cpool__options_set(&cpool__http_option_table, &set->values, sizeof set->values, key, value);
+  return cpool__options_set(&cpool__http_option_table, values, sizeof *values, key, value);
+}
+
+/* Under options_lock. Takes *made when the host has no record yet, and a record that became empty away. */
+static int change(cpool_http *pool, struct override **made, const char *key, const cpool_http_options *values)
+{
+  struct override *override = find(pool, (*made)->origin, strlen((*made)->origin));
+  if (override == NULL) {
+    if (empty(values))
+      return CPOOL_OK;
+    if (pool->override_count >= atomic_load_explicit(&pool->max_overrides, memory_order_relaxed))
+      return cpool__refuse(CPOOL_EFULL, CPOOL_LAYER_POOL, "origin_set: max_origins hosts have options of their own");
+    override = *made;
+    *made = NULL;
+    cpool__list_push_back(&pool->overrides, &override->link);
+    pool->override_count++;
+  }
+  copy_key(&override->values, values, key);
+  if (empty(&override->values)) {
+    cpool__link_remove(&override->link);
+    cpool__free(override);
+    pool->override_count--;
+  }
+  return CPOOL_OK;
 }
 
 int cpool_http_origin_set(cpool_http *pool, const char *origin, const char *key, const char *value)
 {
   struct cpool__url url = {0};
   struct set_msg *set = NULL;
+  struct override *made = NULL;
+  cpool_http_options values = {0};
   size_t len;
   if (pool == NULL || origin == NULL || key == NULL)
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "origin_set: pool, origin and key are needed");
@@ -126,37 +134,34 @@ int cpool_http_origin_set(cpool_http *pool, const char *origin, const char *key,
     rc = cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "origin_set: origin has a path or query");
     goto done;
   }
+  rc = parse(key, value, &key, &values);
+  if (rc != CPOOL_OK)
+    goto done;
   len = strlen(url.authority->origin);
   set = cpool__calloc(1, sizeof *set);
-  if (set != NULL)
-    set->made = cpool__calloc(1, sizeof *set->made + len + 1);
-  if (set == NULL || set->made == NULL) {
+  made = cpool__calloc(1, sizeof *made + len + 1);
+  if (set == NULL || made == NULL) {
     rc = cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "origin_set: no memory");
     goto done;
   }
-  memcpy(set->made->origin, url.authority->origin, len);
-  rc = parse(key, value, set);
+  memcpy(made->origin, url.authority->origin, len);
+  rc = cpool__http_enter(pool);
   if (rc != CPOOL_OK)
     goto done;
-  if (atomic_fetch_add_explicit(&pool->override_count, 1, memory_order_relaxed) >=
-      atomic_load_explicit(&pool->max_overrides, memory_order_relaxed)) {
-    atomic_fetch_sub_explicit(&pool->override_count, 1, memory_order_relaxed);
-    rc = cpool__refuse(CPOOL_EFULL, CPOOL_LAYER_POOL, "origin_set: max_origins hosts have options of their own");
-    goto done;
+  pthread_mutex_lock(&pool->options_lock);
+  rc = change(pool, &made, key, &values);
+  pthread_mutex_unlock(&pool->options_lock);
+  if (rc == CPOOL_OK) {
+    set->pool = pool;
+    set->msg.fn = on_set;
+    cpool__runtime_post(pool->rt, &set->msg);
+    set = NULL;
+  } else {
+    cpool__http_leave(pool);
   }
-  rc = cpool__http_enter(pool);
-  if (rc != CPOOL_OK) {
-    atomic_fetch_sub_explicit(&pool->override_count, 1, memory_order_relaxed);
-    goto done;
-  }
-  set->pool = pool;
-  set->msg.fn = on_set;
-  cpool__runtime_post(pool->rt, &set->msg);
-  set = NULL;
 
 done:
-  if (set != NULL)
-    cpool__free(set->made);
+  cpool__free(made);
   cpool__free(set);
   cpool__authority_free(url.owned);
   return rc;

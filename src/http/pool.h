@@ -54,7 +54,7 @@ struct cpool_http {
   _Atomic uint32_t inflight_count; /* what the close waits for: requests, messages under way; the two bits on top */
   _Atomic int32_t pending_count, max_pending; /* reserved by submit, given back at dispatch */
   _Atomic uint32_t refs;            /* the pool itself until it is freed, and each session but the default one */
-  _Atomic int32_t override_count, max_overrides;
+  _Atomic int32_t max_overrides;
   _Atomic int64_t request_defaults[CPOOL__REQUEST_DEFAULTS];
   _Atomic uint64_t refused_count;
   _Atomic bool closing;             /* submits are refused */
@@ -77,7 +77,8 @@ struct cpool_http {
   struct cpool__list origins_list;  /* by number, ascending */
   struct cpool__list origins_dirty;  /* rows to publish at the end of the turn */
   struct cpool__list origins_unused; /* no request, no connection: least recently used first */
-  struct cpool__list overrides;     /* of cpool_http_origin_set */
+  struct cpool__list overrides;     /* of cpool_http_origin_set; under options_lock, as override_count */
+  int32_t override_count;
   int32_t origin_count;
   uint64_t last_origin, last_connection;
   struct cpool__list requests;      /* in flight, known to the loop */

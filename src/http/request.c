@@ -177,6 +177,11 @@ static void on_phase_time(struct cpool__timer *timer)
   struct cpool__request *req = cpool__container_of(timer, struct cpool__request, phase_timer);
   cpool_runtime *rt = req->pool->rt;
   uint64_t now_ms = cpool__runtime_now_ms(rt);
+  if (req->phase_due_ms > now_ms) {
+    if (req->phase_due_ms != UINT64_MAX)
+      cpool__runtime_arm(rt, timer, req->phase_due_ms, on_phase_time);
+    return;
+  }
   if (!req->dispatched) {
     acquire_timed_out(req);
     return;
@@ -196,20 +201,20 @@ static void on_phase_time(struct cpool__timer *timer)
       req->activity_ms = now_ms;
     }
   }
-  uint64_t due_ms = req->activity_ms + (uint64_t) req->sock_read_timeout_ms;
-  if (due_ms > now_ms)
-    cpool__runtime_arm(rt, timer, due_ms, on_phase_time);
+  req->phase_due_ms = req->activity_ms + (uint64_t) req->sock_read_timeout_ms;
+  if (req->phase_due_ms > now_ms)
+    cpool__runtime_arm(rt, timer, req->phase_due_ms, on_phase_time);
   else
     cpool__request_cut(req, CPOOL_ETIMEOUT_READ, CPOOL_LAYER_HTTP, "sock_read_timeout_ms is over: the peer is silent");
 }
 
+/* A timer that is due earlier stays as it is and looks again then: a phase costs no timer most of the time. */
 static void arm_phase(struct cpool__request *req, int64_t limit_ms)
 {
-  if (limit_ms == CPOOL_OFF)
-    cpool__runtime_disarm(req->pool->rt, &req->phase_timer);
-  else
-    cpool__runtime_arm(req->pool->rt, &req->phase_timer, cpool__runtime_now_ms(req->pool->rt) + (uint64_t) limit_ms,
-                       on_phase_time);
+  cpool_runtime *rt = req->pool->rt;
+  req->phase_due_ms = limit_ms == CPOOL_OFF ? UINT64_MAX : cpool__runtime_now_ms(rt) + (uint64_t) limit_ms;
+  if (limit_ms != CPOOL_OFF && (!cpool__timer_armed(&req->phase_timer) || req->phase_timer.due_ms > req->phase_due_ms))
+    cpool__runtime_arm(rt, &req->phase_timer, req->phase_due_ms, on_phase_time);
 }
 
 void cpool__request_dispatched(struct cpool__request *req)
@@ -222,6 +227,10 @@ void cpool__request_dispatched(struct cpool__request *req)
     give_back_pending(req);
   }
   req->begin_us = now_us;
+}
+
+void cpool__request_connecting(struct cpool__request *req)
+{
   arm_phase(req, req->connect_timeout_ms);
 }
 
@@ -247,7 +256,7 @@ void cpool__request_repeat(struct cpool__request *req)
   req->sending = false;
   req->state = CPOOL__REQUEST_WAITING;
   req->uploaded = 0;
-  if (req->resp.attempts >= CPOOL__ATTEMPTS - 1) { /* the last one must not meet another dead connection */
+  if (cpool__request_wants_new(req)) {
     struct cpool__link *link;
     while ((link = cpool__list_first(&req->route->group.idle)) != NULL)
       cpool__conn_retire(cpool__conn_of_place(cpool__container_of(link, struct cpool__place, idle_link)), CPOOL__CLOSE_ERROR);
@@ -293,8 +302,11 @@ static void on_posted(struct cpool__msg *msg)
   uint64_t submit_ms = req->submit_us / 1000;
   if (req->total_timeout_ms != CPOOL_OFF)
     cpool__runtime_arm(pool->rt, &req->total_timer, submit_ms + (uint64_t) req->total_timeout_ms, on_total_time);
-  if (req->acquire_timeout_ms != CPOOL_OFF)
-    cpool__runtime_arm(pool->rt, &req->phase_timer, submit_ms + (uint64_t) req->acquire_timeout_ms, on_phase_time);
+  req->phase_due_ms = UINT64_MAX;
+  if (req->acquire_timeout_ms != CPOOL_OFF) {
+    req->phase_due_ms = submit_ms + (uint64_t) req->acquire_timeout_ms;
+    cpool__runtime_arm(pool->rt, &req->phase_timer, req->phase_due_ms, on_phase_time);
+  }
   cpool__admission_wait(&pool->admission, &req->waiter, &req->route->group);
   cpool__origin_touch(req->route->origin);
 }

@@ -58,6 +58,7 @@ struct cpool__request {
   bool sending; /* libcurl has begun to send: sock_read_timeout_ms counts */
   enum cpool__request_kind kind;
   uint64_t submit_us, begin_us; /* begin: dispatch, then the first byte sent */
+  uint64_t phase_due_ms; /* of acquire, connect or silence; UINT64_MAX: never. phase_timer may be due earlier */
   uint64_t activity_ms, uploaded;
   int64_t acquire_timeout_ms, connect_timeout_ms, sock_read_timeout_ms, total_timeout_ms, max_response_bytes;
   const struct cpool__authority *authority;
@@ -79,10 +80,17 @@ void cpool__request_fail(struct cpool__request *req, int status, int layer, int 
 void cpool__request_active(struct cpool__request *req, struct cpool__transfer *transfer);
 /* It got its right to a connection. */
 void cpool__request_dispatched(struct cpool__request *req);
+/* A new connection is being made for it. */
+void cpool__request_connecting(struct cpool__request *req);
 /* libcurl begins to send it. */
 void cpool__request_sending(struct cpool__request *req);
 /* Again, at the head of its origin's queue. */
 void cpool__request_repeat(struct cpool__request *req);
+/* Its last attempt is due, which must not meet another dead connection. */
+static inline bool cpool__request_wants_new(const struct cpool__request *req)
+{
+  return req->resp.attempts >= CPOOL__ATTEMPTS - 1;
+}
 /* Stops what works for it (waiting, dial, transfer) and ends it as cpool__request_fail. */
 void cpool__request_cut(struct cpool__request *req, int status, int layer, const char *text);
 void cpool__request_unref(struct cpool__request *req);

@@ -91,6 +91,21 @@ static bool is_control(char byte)
   return (unsigned char) byte < 0x20 || byte == 0x7f;
 }
 
+/* Eight bytes at a time: below 0x20, or 0x7f. */
+static bool has_control(const char *text, size_t len)
+{
+  const uint64_t ones = UINT64_C(0x0101010101010101), tops = ones << 7;
+  uint64_t found = 0, word = 0;
+  for (size_t at = 0; at < len; at += sizeof word) {
+    size_t left = len - at;
+    word = ones * ' ';
+    memcpy(&word, text + at, left < sizeof word ? left : sizeof word);
+    uint64_t seven = word & ~tops;
+    found |= (~(seven + ones * 0x60) | (seven + ones)) & ~word & tops;
+  }
+  return found != 0;
+}
+
 /* Cuts blanks, and what will become blanks, off both ends. */
 static void trim(const char **text, size_t *len)
 {
@@ -127,6 +142,8 @@ static void head_value(struct cpool_response *resp, const char *value, size_t le
 {
   char *begin = resp->head.data + resp->head.len, *end = begin + len;
   head_text(resp, value, len);
+  if (!has_control(begin, len))
+    return;
   for (char *at = begin; at < end; at++) {
     if (is_control(*at) && *at != '\t')
       *at = ' ';

@@ -23,6 +23,8 @@ static void note_keep_alive(struct cpool__transfer *transfer, const char *line, 
 {
   static const char name[] = "keep-alive:";
   size_t name_len = sizeof name - 1;
+  while (len > 0 && (line[len - 1] == '\r' || line[len - 1] == '\n'))
+    len--;
   if (len > name_len && (line[0] | 0x20) == 'k' && strncasecmp(line, name, name_len) == 0 && transfer->conn != NULL)
     cpool__janitor_hint(&transfer->conn->life, line + name_len, len - name_len);
 }
@@ -191,6 +193,12 @@ static int on_begin(void *user, char *remote_host, char *local_host, int remote_
     return CURL_PREREQFUNC_ABORT;
   }
   bool reused = conn->life.request_count > 0;
+  if (reused && !conn->route->origin->tls && cpool__idle_peek(conn)) {
+    /* the last look before sending. Not over TLS, where a ticket may be on its way: the look of the dispatch has to do */
+    transfer->abort = CPOOL__ABORT_STALE;
+    conn->reason = cpool__idle_verdict(conn);
+    return CURL_PREREQFUNC_ABORT;
+  }
   conn->life.request_count++;
   cpool__transfer_begun(transfer, conn, reused);
   enum cpool__janitor_reason last =
@@ -247,7 +255,6 @@ struct cpool__transfer *cpool__transfer_new(struct cpool__curl *curl)
   curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
   curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
   curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
-  curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) INT_MAX); /* all times are ours; 0 would mean five minutes */
   curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, (long) INT_MAX);
   curl_easy_setopt(easy, CURLOPT_MAXLIFETIME_CONN, 0L);
   curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
@@ -298,7 +305,7 @@ static void set_address(struct cpool__transfer *transfer, const struct cpool__co
   if (conn->route->origin->literal) { /* the URL says it all, and libcurl has one thing less to parse per request */
     if (transfer->connect_address.len > 0)
       curl_easy_setopt(transfer->easy, CURLOPT_CONNECT_TO, NULL);
-    transfer->connect_address.len = 0;
+    memset(&transfer->connect_address, 0, sizeof transfer->connect_address); /* equal to none: its length alone says nothing */
     return;
   }
   transfer->connect_address = conn->remote;
@@ -316,6 +323,8 @@ static void set_request(struct cpool__transfer *transfer, const struct cpool__re
     transfer->origin_number = org->number;
   }
   if (transfer->fresh_connect != transfer->hand_over) {
+    /* All times are ours. 0 means five minutes for a new connection, but for a reused one it saves libcurl a timer per request. */
+    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, transfer->hand_over ? (long) INT_MAX : 0L);
     curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, transfer->hand_over ? 1L : 0L);
     transfer->fresh_connect = transfer->hand_over;
   }

@@ -123,6 +123,9 @@ static void classify(struct cpool__transfer *transfer, CURLcode code, bool tls, 
       status = req->sending && !req->resp.head_complete ? CPOOL_EHEADERS_TOO_LARGE : CPOOL_ENOMEM;
       layer = status == CPOOL_ENOMEM ? CPOOL_LAYER_SYSTEM : CPOOL_LAYER_HTTP;
       break;
+    case CURLE_BAD_FUNCTION_ARGUMENT: /* libcurl's own store of headers, of a line in a head or trailer that is none */
+      status = req->sending ? CPOOL_EPROTOCOL : CPOOL_EINTERNAL;
+      break;
     default:
       status = tls && !req->sending ? CPOOL_ETLS_HANDSHAKE : CPOOL_EINTERNAL;
       layer = tls && !req->sending ? CPOOL_LAYER_TLS : CPOOL_LAYER_HTTP;

@@ -136,7 +136,7 @@ static void start_server(struct fixture *f, const struct fault_options *options)
   f->server = fault_server_start(options);
   if (f->server == NULL)
     support_die("the server did not start");
-  bool tls = options != NULL && options->tls_cert_file != NULL;
+  bool tls = options->tls_cert_file != NULL;
   snprintf(f->base, sizeof f->base, "%s://127.0.0.1:%u", tls ? "https" : "http", fault_server_port(f->server));
 }
 
@@ -150,7 +150,7 @@ static int set_up(void **state)
   char path[PATH_BYTES];
   snprintf(path, sizeof path, "%s/err", f->dir);
   write_file(path, "", 0);
-  start_server(f, NULL);
+  start_server(f, &(struct fault_options){0});
   *state = f;
   return 0;
 }

@@ -32,7 +32,7 @@ static const struct bad bads[] = {
     {"/huge-header/200000", CPOOL_EHEADERS_TOO_LARGE, 0, SENT, "", 0, 0, 2000},
     {"/huge-header", CPOOL_EHEADERS_TOO_LARGE, 0, SENT, "", 0, 0, 2000},
     {"/blackhole", CPOOL_ETIMEOUT_READ, 0, SENT, "", READ_MS, READ_MS, READ_MS + 700},
-    {"/drip/450/10", CPOOL_ETIMEOUT_READ, 200, SENT, "", READ_MS, READ_MS, READ_MS + 700},
+    {"/drip/450/10", CPOOL_ETIMEOUT_READ, 200, SENT, NULL, READ_MS, READ_MS, READ_MS + 700},
     {"/drip-header/450", CPOOL_ETIMEOUT_READ, 0, SENT, "", READ_MS, READ_MS, READ_MS + 700},
     {"/hold-body", CPOOL_ETIMEOUT_READ, 200, SENT, "hel", READ_MS, READ_MS, READ_MS + 700},
 };

@@ -79,6 +79,11 @@ static void fill(struct peer *f, const char *path, int count)
     peer_is_200(peer_next(f), "hello");
 }
 
+static bool nothing_is_open(void *ctx)
+{
+  return fault_server_open(ctx) == 0;
+}
+
 static bool fds_fell(void *ctx)
 {
   const int32_t *most = ctx;
@@ -100,14 +105,14 @@ static void bytes_sent_on_an_idle_connection_are_not_the_next_answer(void **stat
     assert_string_equal(next.body, "hello");
     assert_int_equal(next.info.reused, 0);
     /* so that the next round does not meet this one's connection */
-    assert_int_equal(fault_server_drop_all(f->server), 1);
+    assert_true(fault_server_drop_all(f->server) >= 1);
     peer_await(f, idle_connections, 0);
   }
+  peer_await(f, succeeded, 2 * ROUNDS);
+  peer_await(f, closing_connections, 0);
   cpool_http_stats stats = peer_stats(f);
-  assert_int_equal(stats.succeeded, 2 * ROUNDS);
   assert_int_equal(tls ? stats.closed_peer + stats.closed_unsolicited : stats.closed_unsolicited,
                    tls ? 2 * ROUNDS : ROUNDS);
-  peer_await(f, closing_connections, 0);
 }
 
 static void bytes_behind_an_answer_in_one_write_are_not_the_next_answer(void **state)
@@ -155,9 +160,9 @@ static void bytes_on_many_idle_connections_close_them_all(void **state)
     peer_is(next, CPOOL_OK);
     assert_int_equal(next.code, 201);
   }
-  peer_await(f, closing_connections, 0);
-  cpool_http_stats stats = peer_stats(f);
-  assert_int_equal(stats.closed_unsolicited + (f->extra != NULL ? stats.closed_peer : 0), poisoned);
+  if (f->extra == NULL)
+    peer_await(f, closed_unsolicited, poisoned);
+  peer_await(f, closed, poisoned);
 }
 
 /* ---- the end */
@@ -166,8 +171,11 @@ static void a_connection_closed_while_idle_is_counted_and_gone(void **state)
 {
   struct peer *f = *state;
   static const char *const paths[] = {"/close-idle/0", "/reset-idle/0"};
+  peer_is_200(get(f, "/close"), "hello"); /* makes what the pool keeps open besides connections */
+  peer_await(f, closed, 1);
+  assert_int_equal(wait_until(nothing_is_open, f->server, PEER_GONE_MS), true);
   for (int i = 0; i < 2; i++) {
-    int32_t fds = open_fd_count() + 1; /* the server's listening side keeps what it has */
+    int32_t fds = open_fd_count();
     peer_is_200(get(f, paths[i]), "hello");
     peer_await(f, closed_peer, i + 1);
     peer_await(f, closing_connections, 0);
@@ -197,7 +205,7 @@ static void a_post_behind_a_known_end_is_sent_once_and_succeeds(void **state)
   struct peer *f = *state;
   for (int i = 0; i < ROUNDS; i++) {
     peer_is_200(get(f, "/ok"), "hello");
-    assert_int_equal(i % 2 ? fault_server_drop_all(f->server) : fault_server_reset_all(f->server), 1);
+    assert_true((i % 2 ? fault_server_drop_all(f->server) : fault_server_reset_all(f->server)) >= 1);
     /* the FIN or RST is in our socket: it is seen before anything is sent */
     struct ask ask = on(f, "/echo");
     ask.method = "POST";
@@ -205,7 +213,7 @@ static void a_post_behind_a_known_end_is_sent_once_and_succeeds(void **state)
     ask.body_len = 4;
     peer_is_200(peer_ask(f, &ask), "once");
     assert_int_equal(peer_counts(f->server).by_method[FAULT_POST], i + 1);
-    assert_int_equal(fault_server_drop_all(f->server), 1);
+    assert_true(fault_server_drop_all(f->server) >= 1);
     peer_await(f, idle_connections, 0);
   }
   assert_int_equal(peer_stats(f).failed, 0);

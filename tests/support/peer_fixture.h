@@ -20,7 +20,7 @@
 #include "support/fault_server.h"
 #include "support/wait.h"
 
-enum { PEER_DEADLINE_MS = 10000, PEER_GONE_MS = 2000, PEER_URLS = 16, PEER_ANSWERS = 512 };
+enum { PEER_DEADLINE_MS = 10000, PEER_GONE_MS = 2000, PEER_URLS = 16, PEER_ANSWERS = 4096 };
 
 struct peer {
   cpool_http *pool;
@@ -251,18 +251,23 @@ static inline struct answer peer_next(struct peer *f)
 
 /* ---- checking */
 
-#define peer_is(answer, wanted)                                                                                        \
-  do {                                                                                                                 \
-    if ((answer).status != (wanted))                                                                                   \
-      fail_msg("%s, not %s: %s", cpool_status_name((answer).status), cpool_status_name(wanted), (answer).error.text); \
-  } while (0)
+static inline void peer_is_at(struct answer answer, int wanted, const char *file, int line)
+{
+  if (answer.status != wanted) {
+    print_error("%s, not %s: %s\n", cpool_status_name(answer.status), cpool_status_name(wanted), answer.error.text);
+    _fail(file, line);
+  }
+}
 
-#define peer_is_200(answer, text)                                                                                      \
-  do {                                                                                                                 \
-    peer_is(answer, CPOOL_OK);                                                                                         \
-    assert_int_equal((answer).code, 200);                                                                              \
-    assert_string_equal((answer).body, text);                                                                          \
-  } while (0)
+static inline void peer_is_200_at(struct answer answer, const char *text, const char *file, int line)
+{
+  peer_is_at(answer, CPOOL_OK, file, line);
+  _assert_int_equal((uint64_t) answer.code, 200, file, line);
+  _assert_string_equal(answer.body, text, file, line);
+}
+
+#define peer_is(answer, wanted)   peer_is_at(answer, wanted, __FILE__, __LINE__)
+#define peer_is_200(answer, text) peer_is_200_at(answer, text, __FILE__, __LINE__)
 
 static inline void peer_is_pattern(const struct answer *answer, size_t len)
 {

@@ -218,8 +218,8 @@ void storm_cancel(struct storm_thread *t, struct slot *slot)
 
 static void pick_limits(struct storm_thread *t, cpool_http_options *out)
 {
-  out->max_connections = 2 + storm_below(t, 8);
-  out->max_connections_per_host = 1 + storm_below(t, 4);
+  out->max_connections = 2 + storm_below(t, 14);
+  out->max_connections_per_host = 1 + storm_below(t, 6);
   out->max_pending = 20 + storm_below(t, 60);
   out->max_closing = 2 + storm_below(t, 8);
   out->max_origins = 4 + storm_below(t, 8);
