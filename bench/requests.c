@@ -12,7 +12,7 @@
 
 #include "support/process.h"
 
-enum { ROUNDS = 7, QUICK_ROUNDS = 1, COUNT = 200000, QUICK_COUNT = 2000, KEEP_ALIVE_REQUESTS = 100000000 };
+enum { ROUNDS = 5, QUICK_ROUNDS = 1, COUNT = 200000, QUICK_COUNT = 2000, KEEP_ALIVE_REQUESTS = 100000000 };
 
 struct result {
   double cpu_us; /* of one request */

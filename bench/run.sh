@@ -9,9 +9,9 @@ root=$(cd "$(dirname "$0")/.." && pwd -P)
 usage() {
   cat <<'END'
 usage: bench/run.sh [--quick]
-  --quick             few requests and rounds: shows that everything runs, measures nothing; bench/README.md stays as it is
+  --quick             few requests and rounds: shows that all runs, measures nothing, leaves bench/README.md alone
 environment
-  CPOOL_BUILD_DIR     where to build (default: ${XDG_CACHE_HOME:-~/.cache}/libcpool/<hash of this tree's path>), in bench/ there
+  CPOOL_BUILD_DIR     where to build, in bench/ there (default: ${XDG_CACHE_HOME:-~/.cache}/libcpool/<hash of the tree>)
 END
 }
 
@@ -77,8 +77,8 @@ version_of() { pkg-config --modversion "$1"; }
 machine() {
   printf 'CPU: %s, %s of them; ' "$(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -n 1)" "$(nproc)"
   printf 'kernel %s; ' "$(uname -r)"
-  printf 'libcurl %s, libuv %s, c-ares %s, OpenSSL %s; ' "$(version_of libcurl)" "$(version_of libuv)" "$(version_of libcares)" \
-    "$(version_of openssl)"
+  printf 'libcurl %s, libuv %s, ' "$(version_of libcurl)" "$(version_of libuv)"
+  printf 'c-ares %s, OpenSSL %s; ' "$(version_of libcares)" "$(version_of openssl)"
   printf 'nginx %s; ' "$(nginx -v 2>&1 | sed 's,.*/,,; s, .*,,')"
   printf '%s\n' "$(cc --version | head -n 1)"
 }
@@ -97,9 +97,10 @@ $(table)
 Machine: $(machine).
 
 The client's threads are on CPU 0, nginx or another peer on CPU 1. CPU is user and system time of the client's process.
-A ratio is of two runs that followed one another; its median is shown, with least and most of the rounds. The textbook is
-bench/textbook.c: libcurl's documented multi + epoll pattern, easy handles kept, no time-outs, no limits, no statistics.
-Both sides send the same bytes and collect head and body of each answer. Each program's first lines say what it counts.
+A ratio is of two runs that followed one another; its median is shown, with least and most of the rounds. The textbook
+is bench/textbook.c: libcurl's documented multi + epoll pattern, easy handles kept, no time-outs, no limits, no
+statistics. Both sides send the same bytes and collect head and body of each answer. Each program's first lines say what
+it counts.
 END
 }
 

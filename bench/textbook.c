@@ -1,8 +1,8 @@
 /* textbook: libcurl's multi interface driven by epoll, as its documentation shows it: the baseline
  *
- * curl_multi_socket_action, one epoll_ctl for each wish of the socket callback, the timer as the time-out of epoll_wait.
- * Lean where the documentation leaves the choice: easy handles are kept and get the URL again, no time-outs, no options
- * beyond those of a client that collects the answer. */
+ * curl_multi_socket_action, one epoll_ctl for each wish of the socket callback, the timer as the time-out of
+ * epoll_wait. Lean where the documentation leaves the choice: easy handles are kept and get the URL again, no
+ * time-outs, no options beyond those of a client that collects the answer. */
 #include "textbook.h"
 
 #include <stdint.h>

@@ -3,9 +3,9 @@
  *   bench_textbook URL COUNT IN_FLIGHT CA_FILE|-
  *   bench_client   callback|queue URL COUNT IN_FLIGHT CA_FILE|-
  *
- * Both get URL COUNT times with IN_FLIGHT requests at a time, send the same bytes, keep the connections, collect head and
- * body of each answer in memory of its own, look at status, length and one header, and print: CPU in us, connections
- * opened. */
+ * Both get URL COUNT times with IN_FLIGHT requests at a time, send the same bytes, keep the connections, collect head
+ * and body of each answer in memory of its own, look at status, length and one header, and print: CPU in us,
+ * connections opened. */
 #ifndef CPOOL_BENCH_TEXTBOOK_H
 #define CPOOL_BENCH_TEXTBOOK_H
 

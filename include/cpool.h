@@ -291,7 +291,7 @@ typedef struct cpool_http_options {
   const char *dns_servers;           /* "127.0.0.1:5353,[::1]:53"; NULL: the system's */
   const char *dns_hosts_file;        /* NULL: /etc/hosts */
   const char *user_agent;            /* NULL: "libcpool/VERSION"; "": none */
-  cpool_queue *queue;                /* pool events; at most one of queue and on_event; borrows until cpool_http_free */
+  cpool_queue *queue;                /* pool events; at most one of queue and on_event; borrows until the closed event */
   cpool_event_fn *on_event;
   void *user;
 } cpool_http_options;
@@ -320,7 +320,8 @@ CPOOL_API int cpool_http_origin_set(cpool_http *, const char *origin, const char
  * and closes all connections. Ends in one CPOOL_EVENT_HTTP_CLOSED, after all final events. Again: an earlier deadline counts. */
 CPOOL_API int cpool_http_close_start(cpool_http *, int64_t drain_ms);
 /* Frees a pool whose CPOOL_EVENT_HTTP_CLOSED has been delivered, also from that callback. Earlier: closes without drain and without that
- * event first; events of requests are still delivered. Its sessions must be freed before. */
+ * event first, in the background; events of requests are still delivered, and the runtime and the queues in use stay CPOOL_EBUSY until it is
+ * done. Sessions may be freed before or after. */
 CPOOL_API void cpool_http_free(cpool_http *);
 /* [waits] cpool_http_close_start, its event, cpool_http_free. In manual mode it steps the loop. The CPOOL_EVENT_HTTP_CLOSED is delivered
  * as well if the pool has a place for it. CPOOL_EDEADLK: on the loop thread; nothing was done. NULL is CPOOL_OK. */
@@ -370,7 +371,8 @@ typedef struct cpool_http_stats {
 
 CPOOL_API void cpool_http_stats_init_sized(cpool_http_stats *, size_t size);
 #define cpool_http_stats_init(p) cpool_http_stats_init_sized((p), sizeof *(p))
-/* [reads] One consistent snapshot, at most one turn of the loop old. */
+/* [reads] One consistent snapshot, at most one turn of the loop old; an event may be delivered before the turn that made it ends. Between
+ * the closed event and cpool_http_free: the final totals. */
 CPOOL_API int cpool_http_stats_get(cpool_http *, cpool_http_stats *out);
 
 enum cpool_http_phase {

@@ -49,8 +49,8 @@ missing_files() {
 # cpool_foo and CPOOL_FOO as whole words; those that end in _ or are followed by * stand for several.
 unknown_names() {
   local name
-  find include src tests bench CMakeLists.txt -name '*.[ch]' -o -name '*.sh' -o -name CMakeLists.txt |
-    xargs -d '\n' cat >"$work/code"
+  find include src tests bench CMakeLists.txt \( -name '*.[ch]' -o -name '*.sh' -o -name CMakeLists.txt \) \
+    -exec cat {} + >"$work/code"
   grep -ohE '`[^`]*`' "${docs[@]}" | grep -oE '\b(cpool|CPOOL)_[A-Za-z0-9_]*\b\*?' | grep -vE '(_|\*)$' | sort -u |
     while IFS= read -r name; do
       grep -qwF -- "$name" "$work/code" || echo "$name"

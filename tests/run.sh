@@ -261,6 +261,7 @@ stage "tests" tests_in debug -LE allocfail
 if [ -z "$filter" ]; then
   stage "layers" checks "$root/tests/check-layers.sh"
   stage "documents" checks "$root/tests/check-docs.sh"
+  stage "README" checks "$root/tests/check-readme.sh" "$build/debug"
   stage "option table" checks options_doc_is_current
   stage "installed tree" checks "$root/tests/install/run.sh" "$build/debug"
 fi

@@ -116,6 +116,8 @@ bool cpool__conn_attach(struct cpool__conn *conn, int fd, const struct cpool__ad
   if (cpool__poller_watch(cpool__runtime_poller(pool->rt), fd, 0, cpool__curl_socket_event, conn) != CPOOL_OK)
     return false;
   assert(pool->conns[fd] == NULL);
+  struct stat now;
+  conn->inode = fstat(fd, &now) == 0 ? now.st_ino : 0;
   pool->conns[fd] = conn;
   conn->fd = fd;
   if (remote != NULL) {
@@ -127,8 +129,6 @@ bool cpool__conn_attach(struct cpool__conn *conn, int fd, const struct cpool__ad
       conn->local_port = cpool__address_port(&local);
     cpool__list_push_back(&pool->conns_by_port[conn->local_port & 255], &conn->port_link);
   } else {
-    struct stat now;
-    conn->inode = fstat(fd, &now) == 0 ? now.st_ino : 0;
     conn->remote.sock.any.sa_family = AF_UNIX;
     conn->remote.len = sizeof conn->remote.sock.any.sa_family;
   }

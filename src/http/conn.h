@@ -65,7 +65,7 @@ struct cpool__conn {
   bool in_curl;                    /* libcurl has it and will close it */
   bool unix_socket;
   uint16_t local_port;
-  ino_t inode; /* of a unix socket: libcurl 7 closes one that never connected without a word */
+  ino_t inode; /* of the socket: libcurl 7 closes one whose connect it found failed without a word */
   int64_t dns_us, connect_us;
   struct cpool__address remote;
   char remote_host[CPOOL__ADDRESS_TEXT];
@@ -89,7 +89,8 @@ void cpool__conn_unreserve(struct cpool__conn *conn);
 void cpool__conn_retire(struct cpool__conn *conn, enum cpool__close_reason reason);
 /* The socket was closed by libcurl (its callback), or is closed by us: out of all tables. The record is freed, or stays with its owner as GONE. */
 void cpool__conn_gone(struct cpool__conn *conn);
-/* A unix socket whose connect failed inside libcurl: BUSY -> GONE; closed here only if libcurl left it open. */
+/* A socket that libcurl took and gave up before sending, perhaps without its close callback: BUSY -> GONE; closed here only if
+ * libcurl left it open. */
 void cpool__conn_vanished(struct cpool__conn *conn);
 /* Frees a GONE one or one that never had a socket; a socket's end is counted under `reason` unless it had one. */
 void cpool__conn_free(struct cpool__conn *conn, enum cpool__close_reason reason);

@@ -17,6 +17,7 @@
 #include "http/dispatch.h"
 #include "http/http_options.h"
 #include "http/pool.h"
+#include "http/request.h"
 #include "http/transfer.h"
 
 enum { PRUNE_AFTER_MS = 1001 }; /* libcurl looks at its idle connections when a transfer starts, at most once in 1000 ms */
@@ -69,10 +70,13 @@ static int curl_mask(uint32_t events)
 void cpool__curl_socket_event(void *owner, int fd, uint32_t events)
 {
   struct cpool__conn *conn = owner;
-  if (conn->owner == NULL)
+  if (conn->owner == NULL) {
     cpool__idle_event(conn);
-  else if (conn->in_curl)
+  } else if (conn->in_curl) {
+    if (conn->owner->req != NULL) /* libcurl shows a header when its line is whole: its bytes are signs of life before */
+      conn->owner->req->activity_ms = cpool__runtime_now_ms(conn->pool->rt);
     run(conn->owner->curl, fd, curl_mask(events));
+  }
 }
 
 /* A socket that is none of ours; no libcurl that was tried makes one. */

@@ -93,7 +93,7 @@ void cpool__request_finish(struct cpool__request *req, const cpool_error *error)
 {
   cpool_http *pool = req->pool;
   cpool_runtime *rt = pool->rt;
-  uint64_t now_us = cpool__runtime_now_us(rt);
+  uint64_t now_us = cpool__clock_us(); /* as submit_us: a busy turn is long enough to show in a duration */
   assert(req->state != CPOOL__REQUEST_DONE && req->transfer == NULL && req->dialling == NULL);
   req->resp.total_us = now_us > req->submit_us ? (int64_t) (now_us - req->submit_us) : 0;
   if (error != NULL)
@@ -219,7 +219,7 @@ static void arm_phase(struct cpool__request *req, int64_t limit_ms)
 
 void cpool__request_dispatched(struct cpool__request *req)
 {
-  uint64_t now_us = cpool__runtime_now_us(req->pool->rt);
+  uint64_t now_us = cpool__clock_us();
   if (!req->dispatched) {
     req->dispatched = true;
     req->resp.queue_us = now_us > req->submit_us ? (int64_t) (now_us - req->submit_us) : 0;

@@ -148,22 +148,23 @@ static int on_close(void *user, curl_socket_t fd)
 void cpool__transfer_uses(struct cpool__transfer *transfer, struct cpool__conn *conn)
 {
   struct cpool__conn *reserved = transfer->conn;
+  struct cpool__transfer *other = conn->owner;
   transfer->confirmed = true;
   if (conn == reserved)
     return;
-  if (conn->owner != NULL) { /* a transfer that has ended, its end not looked at yet */
-    conn->owner->conn = NULL;
-    conn->owner = NULL;
+  if (reserved != NULL && reserved->state == CPOOL__CONN_GONE) { /* libcurl found it dead and went on to another one */
+    reserved->owner = NULL;
+    cpool__conn_free(reserved, CPOOL__CLOSE_PEER);
+    reserved = NULL;
   }
   transfer->conn = conn;
   cpool__conn_begin(conn, transfer);
-  if (reserved == NULL)
-    return;
-  if (reserved->state == CPOOL__CONN_BUSY) {
+  if (other != NULL) { /* it had reserved this one, or has ended on it and was not looked at yet: either way they change places */
+    other->conn = reserved;
+    if (reserved != NULL)
+      reserved->owner = other;
+  } else if (reserved != NULL && reserved->state == CPOOL__CONN_BUSY) {
     cpool__conn_unreserve(reserved);
-  } else if (reserved->state == CPOOL__CONN_GONE) { /* libcurl found it dead and went on to another one */
-    reserved->owner = NULL;
-    cpool__conn_free(reserved, CPOOL__CLOSE_PEER);
   }
 }
 
@@ -393,9 +394,8 @@ static void settle_conn(struct cpool__transfer *transfer, bool succeeded, bool b
   transfer->conn = NULL;
   if (conn == NULL)
     return;
-  if (conn->unix_socket && conn->state == CPOOL__CONN_BUSY && transfer->begin_count == 0 && conn->life.request_count == 0 &&
-      conn->fd >= 0)
-    cpool__conn_vanished(conn);
+  if (conn->state == CPOOL__CONN_BUSY && !transfer->hand_over && conn->life.request_count == 0)
+    cpool__conn_vanished(conn); /* libcurl took the socket and never came to sending on it: no such connection is kept */
   if (conn->state == CPOOL__CONN_GONE) {
     conn->owner = NULL;
     cpool__conn_free(conn, succeeded                                    ? CPOOL__CLOSE_RESPONSE

@@ -51,10 +51,11 @@ static void *fallible(void *context, void *ptr, size_t size)
 }
 
 /* Which failure it was, for the messages. */
-#define SAY(...)                                                                                                              \
-  do {                                                                                                                        \
-    print_error("mode %d, allocations %lld to %lld fail: ", run->mode, (long long) memory.first, (long long) memory.last - 1); \
-    fail_msg(__VA_ARGS__);                                                                                                    \
+#define SAY(...)                                                                                                       \
+  do {                                                                                                                 \
+    print_error("mode %d, allocations %lld to %lld fail: ", run->mode, (long long) memory.first,                       \
+                (long long) memory.last - 1);                                                                          \
+    fail_msg(__VA_ARGS__);                                                                                             \
   } while (0)
 
 /* ----------------------------------------------------------------------------------------------------------- scenario */
@@ -74,15 +75,15 @@ static const struct {
   const char *path;
   int expected;
 } asks[ASKS] = {
-  [GET_OK] = {NULL, "/ok", CPOOL_OK},
-  [POST_ECHO] = {"", "/echo", CPOOL_OK},
-  [GET_BYTES] = {NULL, "/chunked/20000", CPOOL_OK},
-  [GET_REFUSED] = {NULL, "/ok", CPOOL_ECONNECT},
-  [GET_BY_FILE] = {"file.test", "/ok", CPOOL_OK},
-  [GET_BY_DNS] = {"dns.test", "/close", CPOOL_OK},
-  [GET_UNKNOWN] = {"unknown.test", "/ok", CPOOL_EDNS_NOTFOUND},
-  [GET_CALLBACK] = {NULL, "/status/404", CPOOL_OK},
-  [CANCELLED] = {NULL, "/blackhole", CPOOL_ECANCELLED},
+    [GET_OK] = {NULL, "/ok", CPOOL_OK},
+    [POST_ECHO] = {"", "/echo", CPOOL_OK},
+    [GET_BYTES] = {NULL, "/chunked/20000", CPOOL_OK},
+    [GET_REFUSED] = {NULL, "/ok", CPOOL_ECONNECT},
+    [GET_BY_FILE] = {"file.test", "/ok", CPOOL_OK},
+    [GET_BY_DNS] = {"dns.test", "/close", CPOOL_OK},
+    [GET_UNKNOWN] = {"unknown.test", "/ok", CPOOL_EDNS_NOTFOUND},
+    [GET_CALLBACK] = {NULL, "/status/404", CPOOL_OK},
+    [CANCELLED] = {NULL, "/blackhole", CPOOL_ECANCELLED},
 };
 
 struct ask {
@@ -135,7 +136,8 @@ static bool answer_right(int kind, const cpool_response *resp)
 static void take(const cpool_event *event)
 {
   struct ask *ask = event->user;
-  if (event->source != ask->op || event->response == NULL || (event->status == CPOOL_OK && !answer_right(ask->kind, event->response)))
+  if (event->source != ask->op || event->response == NULL ||
+      (event->status == CPOOL_OK && !answer_right(ask->kind, event->response)))
     atomic_store(&ask->wrong, 1);
   atomic_store(&ask->status, event->status);
   atomic_fetch_add(&ask->ends, 1);
@@ -213,7 +215,8 @@ static void one_round(struct run *run, struct ask *round)
     int ends = atomic_load(&round[i].ends), status = atomic_load(&round[i].status);
     if (ends != (round[i].accepted ? 1 : 0))
       SAY("%s: accepted %d, ended %d times", asks[i].path, round[i].accepted, ends);
-    if (round[i].accepted && status != asks[i].expected && !(status == CPOOL_ENOMEM && atomic_load(&memory.failed) > 0) &&
+    if (round[i].accepted && status != asks[i].expected &&
+        !(status == CPOOL_ENOMEM && atomic_load(&memory.failed) > 0) &&
         !(i == CANCELLED && !cancelled && status == CPOOL_ETIMEOUT_TOTAL))
       SAY("%s%s ended with %s", asks[i].host == NULL ? "" : asks[i].host, asks[i].path, cpool_status_name(status));
     if (atomic_load(&round[i].wrong))
@@ -234,11 +237,13 @@ static void read_and_change(struct run *run)
   cpool_histogram_init(&histogram);
   cpool_http_options_init(&options);
   assert_int_equal(cpool_http_stats_get(run->pool, &stats), CPOOL_OK);
-  assert_int_equal(stats.requests, stats.succeeded + stats.failed + (uint64_t) (stats.pending_requests + stats.active_requests));
+  assert_int_equal(stats.requests,
+                   stats.succeeded + stats.failed + (uint64_t) (stats.pending_requests + stats.active_requests));
   assert_int_equal(stats.opened - stats.closed, stats.total_connections + stats.closing_connections);
   assert_int_equal(cpool_http_histogram_get(run->pool, CPOOL_PHASE_TOTAL, &histogram), CPOOL_OK);
   assert_true(cpool_http_origins_get(run->pool, &cursor, hosts, sizeof *hosts, 4) >= 0);
-  (void) done(run, "origin_set", cpool_http_origin_set(run->pool, "http://127.0.0.1:1", "max_connections_per_host", "2"));
+  (void) done(run, "origin_set",
+              cpool_http_origin_set(run->pool, "http://127.0.0.1:1", "max_connections_per_host", "2"));
   assert_int_equal(cpool_http_options_get(run->pool, &options), CPOOL_OK);
   options.max_connections_per_host = 2;
   (void) done(run, "reconfigure", cpool_http_reconfigure(run->pool, &options));
@@ -269,7 +274,8 @@ static bool make_all(struct run *run)
   session.header_count = 1;
   session.tls_verify = CPOOL_OFF; /* an identity of its own */
   session.username = "user";
-  if (!done(run, "queue_new", cpool_queue_new(&run->queue, NULL)) || !done(run, "runtime_new", cpool_runtime_new(&run->rt, &runtime)))
+  if (!done(run, "queue_new", cpool_queue_new(&run->queue, NULL)) ||
+      !done(run, "runtime_new", cpool_runtime_new(&run->rt, &runtime)))
     return false;
   options.queue = run->queue;
   if (!done(run, "http_new", cpool_http_new(&run->pool, run->rt, &options)))
@@ -314,7 +320,8 @@ static bool scenario(const struct peers *peers, int mode, int64_t first, int64_t
   if (cpool_runtime_free(run->rt) != CPOOL_OK || cpool_queue_free(run->queue) != CPOOL_OK)
     SAY("the runtime or the queue is still in use");
   if (!wait_until(all_freed, &fds_before, LEFT_MS))
-    SAY("%lld blocks and %d descriptors are left", (long long) atomic_load(&memory.blocks), open_fd_count() - fds_before);
+    SAY("%lld blocks and %d descriptors are left", (long long) atomic_load(&memory.blocks),
+        open_fd_count() - fds_before);
   free(run);
   return atomic_load(&memory.failed) > 0;
 }
@@ -371,8 +378,8 @@ static int setup(void **state)
   dns_server_set_addresses(peers.dns, "dns.test", "127.0.0.1", 60);
   *state = &peers;
   /* what libuv, libcurl and OpenSSL keep for good is there before descriptors are counted */
-  if (cpool_runtime_new(&rt, NULL) != CPOOL_OK || cpool_http_new(&warm, rt, NULL) != CPOOL_OK || cpool_http_close(warm, 0) != CPOOL_OK ||
-      cpool_runtime_free(rt) != CPOOL_OK)
+  if (cpool_runtime_new(&rt, NULL) != CPOOL_OK || cpool_http_new(&warm, rt, NULL) != CPOOL_OK ||
+      cpool_http_close(warm, 0) != CPOOL_OK || cpool_runtime_free(rt) != CPOOL_OK)
     return -1;
   return cpool_allocator_set(fallible, NULL);
 }
@@ -402,10 +409,10 @@ static int teardown(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test_setup(each_allocation_may_fail_in_manual_mode, before_case),
-    cmocka_unit_test_setup(each_run_of_allocations_may_fail_in_manual_mode, before_case),
-    cmocka_unit_test_setup(each_allocation_may_fail_with_a_thread, before_case),
-    cmocka_unit_test_setup(each_run_of_allocations_may_fail_with_a_thread, before_case),
+      cmocka_unit_test_setup(each_allocation_may_fail_in_manual_mode, before_case),
+      cmocka_unit_test_setup(each_run_of_allocations_may_fail_in_manual_mode, before_case),
+      cmocka_unit_test_setup(each_allocation_may_fail_with_a_thread, before_case),
+      cmocka_unit_test_setup(each_run_of_allocations_may_fail_with_a_thread, before_case),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -11,10 +11,10 @@ enum {
 
 struct bad {
   const char *path;
-  int status, code;      /* expected */
-  int32_t get_flags;     /* cpool_error.flags of a GET; a POST has AGAIN taken off */
-  const char *body;      /* that arrived before the failure; NULL: not looked at */
-  int64_t read_ms;       /* 0: the pool's */
+  int status, code;  /* expected */
+  int32_t get_flags; /* cpool_error.flags of a GET; a POST has AGAIN taken off */
+  const char *body;  /* that arrived before the failure; NULL: not looked at */
+  int64_t read_ms;   /* 0: the pool's */
   int64_t at_least_ms, at_most_ms;
 };
 
@@ -71,7 +71,8 @@ static void fails_alone(struct peer *f, const struct bad *bad, const char *url, 
   peer_await(f, total_connections, 0);
   cpool_http_stats after = peer_stats(f);
   if (after.opened != before.opened + 1)
-    fail_msg("%s: opened %llu -> %llu", bad->path, (unsigned long long) before.opened, (unsigned long long) after.opened);
+    fail_msg("%s: opened %llu -> %llu", bad->path, (unsigned long long) before.opened,
+             (unsigned long long) after.opened);
   assert_int_equal(after.repeated, before.repeated);
   assert_int_equal(after.closed_error + after.closed_cancelled, before.closed_error + before.closed_cancelled + 1);
   struct answer good = peer_ask(f, &(struct ask){.url = ok_url});
@@ -145,7 +146,7 @@ static void a_slow_body_that_never_pauses_too_long_succeeds(void **state)
 static void a_slow_head_that_never_pauses_too_long_succeeds(void **state)
 {
   struct peer *f = *state;
-  peer_is_200(peer_ask(f, &(struct ask){.url = "/drip-header/15", .read_ms = READ_MS}), "hello");
+  peer_is_200(peer_ask(f, &(struct ask){.url = "/drip-header/30", .read_ms = READ_MS}), "hello");
 }
 
 static void a_drip_without_end_meets_the_total_timeout(void **state)
@@ -303,9 +304,9 @@ static void many_failures_at_once_leave_a_working_pool(void **state)
 {
   struct peer *f = *state;
   enum { ROUNDS = 10 };
-  static const char *const paths[] = {"/reset-before-answer", "/fin-midheader",   "/reset-midbody", "/ok",
-                                      "/garbage",             "/endless-headers", "/bad-chunk",     "/close",
-                                      "/reset-on-reuse",      "/extra-bytes",     "/close-idle"};
+  static const char *const paths[] = {
+      "/reset-before-answer", "/fin-midheader", "/reset-midbody",  "/ok",          "/garbage",   "/endless-headers",
+      "/bad-chunk",           "/close",         "/reset-on-reuse", "/extra-bytes", "/close-idle"};
   enum { PATHS = sizeof paths / sizeof paths[0] };
   for (int i = 0; i < ROUNDS * PATHS; i++)
     peer_start(f, &(struct ask){.url = paths[i % PATHS]});

@@ -50,7 +50,7 @@ static struct stages ask_at_every_stage(struct pool_fixture *f)
   get_ok(f, "/ok");
   snprintf(tls_url, sizeof tls_url, "https://127.0.0.1:%u/", (unsigned) fault_server_port(s.silent));
   const char *urls[] = {url_of(f, "/blackhole"), url_of(f, "/hold-body"), url_at(blackhole_port(s.hole), "/"), tls_url,
-                        url_of(f, "/ok"), url_of(f, "/ok")};
+                        url_of(f, "/ok"),        url_of(f, "/ok")};
   s.count = sizeof urls / sizeof *urls;
   for (int i = 0; i < s.count; i++) {
     cpool_request req = request_to(f, urls[i]);
@@ -115,7 +115,8 @@ static void drain_lets_requests_finish_and_then_ends_early(void **state)
   assert_true(op == 5);
   assert_refused(cpool_session_new(&session, f->pool, NULL), CPOOL_ECLOSED, "clos");
   assert_refused(cpool_http_reconfigure(f->pool, &options), CPOOL_ECLOSED, "clos");
-  assert_refused(cpool_http_origin_set(f->pool, "http://a.test", "max_connections_per_host", "1"), CPOOL_ECLOSED, "clos");
+  assert_refused(cpool_http_origin_set(f->pool, "http://a.test", "max_connections_per_host", "1"), CPOOL_ECLOSED,
+                 "clos");
   assert_null(session);
   assert_int_equal(fault_server_release(f->server, 1), 1);
   expect_end(f, held, CPOOL_OK);

@@ -113,7 +113,9 @@ static void each_failure_of_dns_has_its_status(void **state)
   for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
     char name[32];
     snprintf(name, sizeof name, "n%zu.test", i);
-    dns_server_set(dns_of(f), &(struct dns_rule){.name = name, .a = {.answer = kinds[i].answer}, .aaaa = {.answer = kinds[i].answer}});
+    dns_server_set(dns_of(f), &(struct dns_rule){.name = name,
+                                                 .a = {.answer = kinds[i].answer},
+                                                 .aaaa = {.answer = kinds[i].answer}});
     struct answer answer = peer_get(f, url_of(f, name));
     peer_is(answer, kinds[i].status);
     assert_int_equal(answer.error.layer, CPOOL_LAYER_DNS);
@@ -132,7 +134,8 @@ static void a_silent_name_server_meets_its_timeout_or_the_connect_timeout(void *
   cpool_http_options options = options_of(f);
   options.dns_timeout_ms = 500;
   peer_open_pool(f, &options);
-  dns_server_set(dns_of(f), &(struct dns_rule){.name = "*", .a = {.answer = DNS_SILENT}, .aaaa = {.answer = DNS_SILENT}});
+  dns_server_set(dns_of(f),
+                 &(struct dns_rule){.name = "*", .a = {.answer = DNS_SILENT}, .aaaa = {.answer = DNS_SILENT}});
   struct answer answer = peer_get(f, url_of(f, "silent.test"));
   peer_is(answer, CPOOL_EDNS_FAILED);
   assert_in_range(answer.took_ms, 400, 1500);
@@ -161,10 +164,16 @@ static void a_dead_ipv6_address_costs_one_race_delay(void **state)
 static void a_refused_ipv6_address_costs_nothing(void **state)
 {
   struct peer *f = *state;
-  dns_server_set_addresses(dns_of(f), "dual.test", "::1 127.0.0.1", 60);
-  struct answer answer = peer_get(f, url_of(f, "dual.test"));
-  peer_is_200(answer, "hello");
-  assert_in_range(answer.took_ms, 0, RACE_MS - 50);
+  int64_t least_ms = INT64_MAX; /* of several hosts: the machine may be busy */
+  for (int i = 0; i < 5; i++) {
+    char name[32];
+    snprintf(name, sizeof name, "dual%d.test", i);
+    dns_server_set_addresses(dns_of(f), name, "::1 127.0.0.1", 60);
+    struct answer answer = peer_get(f, url_of(f, name));
+    peer_is_200(answer, "hello");
+    least_ms = answer.took_ms < least_ms ? answer.took_ms : least_ms;
+  }
+  assert_in_range(least_ms, 0, RACE_MS / 2);
 }
 
 static void refused_everywhere_is_one_status(void **state)
@@ -224,8 +233,8 @@ static void the_public_policy_refuses_loopback_by_name_and_by_address(void **sta
   cpool_session *session = NULL;
   assert_int_equal(cpool_session_new(&session, f->pool, &options), CPOOL_OK);
   dns_server_set_addresses(dns_of(f), "inside.test", "127.0.0.1 10.0.0.1 ::1 169.254.169.254 ::ffff:127.0.0.1", 60);
-  static const char *const hosts[] = {"inside.test", "127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "2130706433",
-                                      "0x7f.1"};
+  static const char *const hosts[] = {"inside.test", "127.0.0.1",  "[::1]", "[::ffff:127.0.0.1]",
+                                      "0.0.0.0",     "2130706433", "0x7f.1"};
   for (size_t i = 0; i < sizeof hosts / sizeof hosts[0]; i++) {
     cpool_request request;
     cpool_request_init(&request);
@@ -302,7 +311,8 @@ static void no_thread_is_made_for_names(void **state)
   fault_server_drop_all(f->server);
   peer_await(f, idle_connections, 0);
   peer_await(f, closing_connections, 0);
-  dns_server_set(dns_of(f), &(struct dns_rule){.name = "*", .a = {.answer = DNS_SILENT}, .aaaa = {.answer = DNS_SILENT}});
+  dns_server_set(dns_of(f),
+                 &(struct dns_rule){.name = "*", .a = {.answer = DNS_SILENT}, .aaaa = {.answer = DNS_SILENT}});
   int32_t threads = thread_count();
   for (int i = 0; i < 20; i++)
     peer_start(f, &(struct ask){.url = peer_text(f, "http://h%d.test/", i), .connect_ms = 300});

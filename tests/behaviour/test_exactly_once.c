@@ -101,9 +101,18 @@ static void run_crowd(struct pool_fixture *f, int count, bool close_in_the_middl
   uint16_t closed_port;
   struct blackhole *hole = blackhole_start(NULL, 0);
   closed_port_fd = refusing_port_open(&closed_port);
-  const char *urls[] = {url_of(f, "/ok"), url_of(f, "/bytes/3000"), url_of(f, "/status/503"), url_of(f, "/reset-midbody"),
-                        url_of(f, "/fin-before-answer"), url_of(f, "/blackhole"), url_of(f, "/delay/20"), url_of(f, "/garbage"),
-                        url_of(f, "/close"), url_at(closed_port, "/"), url_at(blackhole_port(hole), "/"), url_of(f, "/drip/5/30")};
+  const char *urls[] = {url_of(f, "/ok"),
+                        url_of(f, "/bytes/3000"),
+                        url_of(f, "/status/503"),
+                        url_of(f, "/reset-midbody"),
+                        url_of(f, "/fin-before-answer"),
+                        url_of(f, "/blackhole"),
+                        url_of(f, "/delay/20"),
+                        url_of(f, "/garbage"),
+                        url_of(f, "/close"),
+                        url_at(closed_port, "/"),
+                        url_at(blackhole_port(hole), "/"),
+                        url_of(f, "/drip/5/30")};
   struct crowd crowd = {.f = f, .count = count, .urls = urls, .url_count = sizeof urls / sizeof *urls};
   struct consumer consumers[CONSUMERS];
   pthread_t submitters[SUBMITTERS];

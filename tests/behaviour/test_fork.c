@@ -5,7 +5,8 @@
 #include <unistd.h>
 
 /* Runs in the child; returns the number of the first expectation that failed, 0 for none. */
-static int child_main(struct pool_fixture *f, cpool_runtime *rt, cpool_session *session, cpool_op op, const cpool_event *event)
+static int child_main(struct pool_fixture *f, cpool_runtime *rt, cpool_session *session, cpool_op op,
+                      const cpool_event *event)
 {
   cpool_request req = request_of(f, "/ok");
   cpool_response *resp = NULL;
@@ -118,9 +119,9 @@ static void child_makes_its_own_pool(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      POOL_CASE(child_is_refused_and_parent_goes_on),
+    POOL_CASE(child_is_refused_and_parent_goes_on),
 #if !defined(__SANITIZE_THREAD__)
-      POOL_CASE(child_makes_its_own_pool),
+    POOL_CASE(child_makes_its_own_pool),
 #endif
   };
   return cmocka_run_group_tests(tests, pool_warm_up, NULL);

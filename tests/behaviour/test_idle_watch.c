@@ -247,7 +247,10 @@ static void an_idle_connection_that_is_left_alone_stays(void **state)
   assert_int_equal(peer_stats(f).closed, 0);
 }
 
-#define tls_case(test) {"tls:" #test, test, setup_tls, teardown_tls, NULL}
+#define tls_case(test)                                                                                                 \
+  {                                                                                                                    \
+    "tls:" #test, test, setup_tls, teardown_tls, NULL                                                                  \
+  }
 
 int main(void)
 {

@@ -263,7 +263,10 @@ static void manual_descriptor_is_quiet_when_nothing_is_due(void **state)
   assert_in_range(steps, 0, 20);
 }
 
-#define IN(mode, name) {#name " (" #mode ")", name, mode_setup, mode_teardown, (void *) (uintptr_t) &mode}
+#define IN(mode, name)                                                                                                 \
+  {                                                                                                                    \
+#name " (" #mode ")", name, mode_setup, mode_teardown, (void *) (uintptr_t) &mode                                  \
+  }
 #define IN_ALL(name) IN(THREAD, name), IN(UV, name), IN(MANUAL, name)
 
 int main(void)

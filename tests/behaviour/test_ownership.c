@@ -269,7 +269,8 @@ static void stopped_transfers_can_be_cancelled_timed_out_and_closed(void **state
     submit(f, &big);
     eventually(stats_of(f).succeeded == (uint64_t) i + 1);
   }
-  assert_int_equal(fault_server_release(f->server, COUNT), COUNT); /* the rest of their bodies meets a queue above its mark */
+  assert_int_equal(fault_server_release(f->server, COUNT),
+                   COUNT); /* the rest of their bodies meets a queue above its mark */
   eventually(counts_of(f).held == 0);
   for (int i = 0; i < COUNT; i += 3)
     assert_int_equal(cpool_cancel(f->pool, ops[i]), CPOOL_OK);

@@ -155,7 +155,8 @@ static void bad_change_changes_nothing(void **state)
   bad.max_connections = 7;
   bad.size = 0;
   assert_refused(cpool_http_reconfigure(f->pool, &bad), CPOOL_EINVAL, "size");
-  static const char *const frozen[] = {"max_identities", "address_policy", "dns_servers", "dns_hosts_file", "user_agent"};
+  static const char *const frozen[] = {"max_identities", "address_policy", "dns_servers", "dns_hosts_file",
+                                       "user_agent"};
   static const char *const values[] = {"5", "public", "127.0.0.1:53", "/dev/null", "other/1"};
   for (size_t i = 0; i < sizeof frozen / sizeof *frozen; i++) {
     bad = good;
@@ -230,10 +231,13 @@ static void bad_own_limit_is_refused(void **state)
   assert_refused(cpool_http_origin_set(f->pool, "127.0.0.1", "max_lifetime_ms", "5"), CPOOL_EINVAL, "origin");
   assert_refused(cpool_http_origin_set(f->pool, "ftp://a.test", "max_lifetime_ms", "5"), CPOOL_EINVAL, "origin");
   assert_refused(cpool_http_origin_set(f->pool, "http://a.test/path", "max_lifetime_ms", "5"), CPOOL_EINVAL, "origin");
-  assert_refused(cpool_http_origin_set(f->pool, "http://a.test", "max_connections", "5"), CPOOL_EINVAL, "max_connections");
+  assert_refused(cpool_http_origin_set(f->pool, "http://a.test", "max_connections", "5"), CPOOL_EINVAL,
+                 "max_connections");
   assert_refused(cpool_http_origin_set(f->pool, "http://a.test", "no_such_key", "5"), CPOOL_EINVAL, "no_such_key");
-  assert_refused(cpool_http_origin_set(f->pool, "http://a.test", "max_lifetime_ms", "-5"), CPOOL_EINVAL, "max_lifetime_ms");
-  assert_refused(cpool_http_origin_set(f->pool, "http://a.test", "max_lifetime_ms", "x"), CPOOL_EINVAL, "max_lifetime_ms");
+  assert_refused(cpool_http_origin_set(f->pool, "http://a.test", "max_lifetime_ms", "-5"), CPOOL_EINVAL,
+                 "max_lifetime_ms");
+  assert_refused(cpool_http_origin_set(f->pool, "http://a.test", "max_lifetime_ms", "x"), CPOOL_EINVAL,
+                 "max_lifetime_ms");
   assert_refused(cpool_http_origin_set(NULL, "http://a.test", "max_lifetime_ms", "5"), CPOOL_EINVAL, "pool");
   assert_refused(cpool_http_origin_set(f->pool, NULL, "max_lifetime_ms", "5"), CPOOL_EINVAL, "origin");
   assert_refused(cpool_http_origin_set(f->pool, "http://a.test", NULL, "5"), CPOOL_EINVAL, "key");

@@ -43,8 +43,14 @@ static void base_url_is_put_before_relative_urls(void **state)
 {
   static const struct {
     const char *base, *url, *target;
-  } cases[] = {{"", "/x", "/x"},          {"/", "/x", "/x"},        {"/api", "/x", "/api/x"},     {"/api/", "/x", "/api/x"},
-               {"/api", "?q=1", "/api?q=1"}, {"", "?q=1", "/?q=1"},  {"/a/b", "/../c", "/a/b/../c"}, {"/api", "/x?y=/z#part", "/api/x?y=/z"},
+  } cases[] = {{"", "/x", "/x"},
+               {"/", "/x", "/x"},
+               {"/api", "/x", "/api/x"},
+               {"/api/", "/x", "/api/x"},
+               {"/api", "?q=1", "/api?q=1"},
+               {"", "?q=1", "/?q=1"},
+               {"/a/b", "/../c", "/a/b/../c"},
+               {"/api", "/x?y=/z#part", "/api/x?y=/z"},
                {"/a%20b", "/%2F", "/a%20b/%2F"}};
   struct pool_fixture *f = *state;
   open_pool(f, NULL);
@@ -165,14 +171,26 @@ static void bad_session_options_are_refused_by_name(void **state)
   struct pool_fixture *f = *state;
   static const struct {
     const char *key, *value, *culprit;
-  } bad[] = {{"base_url", "ftp://x", "base_url"}, {"base_url", "/relative", "base_url"}, {"base_url", "http://h/?q", "base_url"},
-             {"base_url", "http://h/#f", "base_url"}, {"base_url", "http://u@h/", "base_url"}, {"base_url", "http://h/\r\n", "base_url"},
-             {"username", "a:b", "username"}, {"username", "a\nb", "username"}, {"password", "x", "password"},
-             {"bearer_token", "a b", "bearer_token"}, {"bearer_token", "", "bearer_token"}, {"bearer_token", "a\r\nEvil: 1", "bearer_token"},
-             {"tls_min_version", "1.1", "tls_min_version"}, {"tls_verify", "maybe", "tls_verify"}, {"ca_file", "", "ca_file"},
-             {"client_key_file", "x", "client_key_file"}, {"address_policy", "private", "address_policy"},
+  } bad[] = {{"base_url", "ftp://x", "base_url"},
+             {"base_url", "/relative", "base_url"},
+             {"base_url", "http://h/?q", "base_url"},
+             {"base_url", "http://h/#f", "base_url"},
+             {"base_url", "http://u@h/", "base_url"},
+             {"base_url", "http://h/\r\n", "base_url"},
+             {"username", "a:b", "username"},
+             {"username", "a\nb", "username"},
+             {"password", "x", "password"},
+             {"bearer_token", "a b", "bearer_token"},
+             {"bearer_token", "", "bearer_token"},
+             {"bearer_token", "a\r\nEvil: 1", "bearer_token"},
+             {"tls_min_version", "1.1", "tls_min_version"},
+             {"tls_verify", "maybe", "tls_verify"},
+             {"ca_file", "", "ca_file"},
+             {"client_key_file", "x", "client_key_file"},
+             {"address_policy", "private", "address_policy"},
              {"unix_socket_path",
-              "/0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901",
+              "/0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012"
+              "345678901",
               "unix_socket_path"},
              {"headers", "x", "headers"}};
   cpool_session *session = (void *) f;

@@ -34,8 +34,9 @@ static void *watch(void *arg)
 
 static void every_snapshot_adds_up_during_traffic(void **state)
 {
-  static const char *const paths[] = {"/ok", "/bytes/2000", "/close", "/reset-before-answer", "/fin-midbody", "/http10",
-                                      "/delay/3", "/blackhole", "/garbage", "/close-idle/1", "/status/500", "/keepalive-hint/1"};
+  static const char *const paths[] = {"/ok",          "/bytes/2000",   "/close",      "/reset-before-answer",
+                                      "/fin-midbody", "/http10",       "/delay/3",    "/blackhole",
+                                      "/garbage",     "/close-idle/1", "/status/500", "/keepalive-hint/1"};
   enum { COUNT = 3000 };
   struct pool_fixture *f = *state;
   struct watcher watcher = {.f = f};
@@ -45,14 +46,14 @@ static void every_snapshot_adds_up_during_traffic(void **state)
   int port_fd = refusing_port_open(&port);
   uint64_t ok = 0, cancelled = 0, bad = 0;
   options.max_connections = 10;
-  options.max_requests_per_connection = 20;
+  options.max_requests_per_connection = 3;
   open_pool(f, &options);
   pthread_create(&thread, NULL, watch, &watcher);
   for (int i = 0; i < COUNT; i++) {
     cpool_request req = request_of(f, paths[i % 12]);
     if (i % 50 == 7)
       req.url = url_at(port, "/");
-    req.total_timeout_ms = i % 12 == 7 ? 5 : 0;
+    req.sock_read_timeout_ms = i % 12 == 7 ? 5 : 0;
     cpool_op op = submit(f, &req);
     if (i % 9 == 4)
       (void) cpool_cancel(f->pool, op);
@@ -68,6 +69,8 @@ static void every_snapshot_adds_up_during_traffic(void **state)
   cpool_http_stats stats = stats_of(f);
   assert_true(stats.succeeded == ok && stats.failed == bad && stats.cancelled == cancelled);
   assert_int_equal(stats.requests, COUNT);
+  assert_true(stats.closed_cancelled > 0 && stats.closed_response > 0 && stats.closed_error > 0 &&
+              stats.closed_requests > 0 && stats.closed_peer > 0 && stats.closed_dial > 0 && stats.timeout_read > 0);
   assert_int_equal(stats.pending_requests + stats.active_requests + stats.acquired_connections, 0);
   assert_int_equal(cpool_http_close_start(f->pool, 0), CPOOL_OK);
   eventually(stats_of(f).closed == stats_of(f).opened);
@@ -156,8 +159,8 @@ static void histograms_count_each_phase_as_often_as_it_happened(void **state)
   assert_int_equal(histogram_of(f, CPOOL_PHASE_CONNECT).count, 1);
   assert_int_equal(histogram_of(f, CPOOL_PHASE_TLS).count, 0);
   cpool_histogram total = histogram_of(f, CPOOL_PHASE_TOTAL);
-  assert_true(total.max_us >= 29000 && total.p99_us >= 29000 && total.p50_us <= total.p90_us && total.p90_us <= total.p99_us &&
-              total.p99_us <= total.p999_us && total.sum_us >= 4 * 29000);
+  assert_true(total.max_us >= 29000 && total.p99_us >= 29000 && total.p50_us <= total.p90_us &&
+              total.p90_us <= total.p99_us && total.p99_us <= total.p999_us && total.sum_us >= 4 * 29000);
   close(port_fd);
 }
 
@@ -232,7 +235,9 @@ static void rows_of_other_sizes_are_filled_as_far_as_they_go(void **state)
   get_ok(f, "/ok");
   eventually(stats_of(f).idle_connections == 1);
   memset(shorter, 0x55, sizeof shorter);
-  assert_int_equal(cpool_http_origins_get(f->pool, &cursor, (cpool_origin_stats *) (void *) shorter, sizeof *shorter, 2), 1);
+  assert_int_equal(cpool_http_origins_get(f->pool, &cursor, (cpool_origin_stats *) (void *) shorter, sizeof *shorter,
+                                          2),
+                   1);
   assert_int_equal(shorter[0].total_connections, 1);
   assert_string_equal(shorter[0].origin, url_of(f, ""));
   assert_int_equal(shorter[1].total_connections, 0x5555555555555555);
@@ -246,12 +251,9 @@ static void rows_of_other_sizes_are_filled_as_far_as_they_go(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      POOL_CASE(every_snapshot_adds_up_during_traffic),
-      POOL_CASE(connections_agree_with_the_server),
-      POOL_CASE(bytes_are_counted_both_ways),
-      POOL_CASE(histograms_count_each_phase_as_often_as_it_happened),
-      POOL_CASE(origins_are_paged_without_doubles),
-      POOL_CASE(rows_of_other_sizes_are_filled_as_far_as_they_go),
+      POOL_CASE(every_snapshot_adds_up_during_traffic), POOL_CASE(connections_agree_with_the_server),
+      POOL_CASE(bytes_are_counted_both_ways),           POOL_CASE(histograms_count_each_phase_as_often_as_it_happened),
+      POOL_CASE(origins_are_paged_without_doubles),     POOL_CASE(rows_of_other_sizes_are_filled_as_far_as_they_go),
   };
   return cmocka_run_group_tests(tests, pool_warm_up, NULL);
 }

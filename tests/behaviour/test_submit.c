@@ -8,7 +8,6 @@ static void ignore(const cpool_event *event)
   (void) event;
 }
 
-
 /* ----------------------------------------------------------------------------------------------------------- refusals */
 
 /* One refused submit; the statements before it spoil a good request. */
@@ -36,12 +35,32 @@ static void assert_nothing_happened(struct pool_fixture *f, int refused_count)
 static void bad_url_is_refused(void **state)
 {
   struct pool_fixture *f = *state;
-  static const char *const urls[] = {
-      "ftp://127.0.0.1/", "file:///etc/passwd", "127.0.0.1/ok", "http:///ok", "http://", "http:/127.0.0.1/", "",
-      "http://user:secret@127.0.0.1/", "http://user@127.0.0.1/", "http://127.0.0.1:0/", "http://127.0.0.1:65536/",
-      "http://127.0.0.1:x/", "http://a b/", " http://127.0.0.1/", "http://127.0.0.1/\r\nX-Evil: 1", "http://127.0.0.1/\n",
-      "http://127.0.0.1/\x01", "http://127.0.0.1/a b", "http://127.0.0.1/\x7f", "http://127.0.0.1/?\t",
-      "http://127.0.0.1/\xc3\xa9", "http://127.0.0.1/#\r\n", "http://[::1/", "http://%31/", "gopher://x/", "//127.0.0.1/"};
+  static const char *const urls[] = {"ftp://127.0.0.1/",
+                                     "file:///etc/passwd",
+                                     "127.0.0.1/ok",
+                                     "http:///ok",
+                                     "http://",
+                                     "http:/127.0.0.1/",
+                                     "",
+                                     "http://user:secret@127.0.0.1/",
+                                     "http://user@127.0.0.1/",
+                                     "http://127.0.0.1:0/",
+                                     "http://127.0.0.1:65536/",
+                                     "http://127.0.0.1:x/",
+                                     "http://a b/",
+                                     " http://127.0.0.1/",
+                                     "http://127.0.0.1/\r\nX-Evil: 1",
+                                     "http://127.0.0.1/\n",
+                                     "http://127.0.0.1/\x01",
+                                     "http://127.0.0.1/a b",
+                                     "http://127.0.0.1/\x7f",
+                                     "http://127.0.0.1/?\t",
+                                     "http://127.0.0.1/\xc3\xa9",
+                                     "http://127.0.0.1/#\r\n",
+                                     "http://[::1/",
+                                     "http://%31/",
+                                     "gopher://x/",
+                                     "//127.0.0.1/"};
   int refused_count = 0;
   open_pool(f, NULL);
   for (size_t i = 0; i < sizeof urls / sizeof *urls; i++)
@@ -61,7 +80,10 @@ static void bad_url_is_refused(void **state)
 static void bad_method_body_or_flags_are_refused(void **state)
 {
   struct pool_fixture *f = *state;
-  static const char *const methods[] = {"", "GE T", "GET\r\n", "GET /evil HTTP/1.1\r\n", "G\x01", "G\xc3\xa9T", "GET:", "CONNECT",
+  static const char *const methods[] = {"",        "GE T",
+                                        "GET\r\n", "GET /evil HTTP/1.1\r\n",
+                                        "G\x01",   "G\xc3\xa9T",
+                                        "GET:",    "CONNECT",
                                         "connect", "METHODMETHODMETHODMETHODMETHODMETHOD"};
   int refused_count = 0;
   open_pool(f, NULL);
@@ -78,11 +100,12 @@ static void bad_method_body_or_flags_are_refused(void **state)
 static void bad_header_is_refused_by_its_index(void **state)
 {
   struct pool_fixture *f = *state;
-  static const cpool_header bad[] = {
-      {NULL, "v"}, {"X", NULL}, {"", "v"}, {"X Y", "v"}, {"X:", "v"}, {"X\r\nY", "v"}, {"X\xc3\xa9", "v"},
-      {"X", "a\r\nEvil: 1"}, {"X", "a\nb"}, {"X", "a\rb"}, {"X", "\x01"}, {"X", "\x7f"}};
-  static const char *const forbidden[] = {"Content-Length", "content-length", "Transfer-Encoding", "CONNECTION",
-                                          "Keep-Alive", "Upgrade", "TE", "Trailer", "Expect", "Proxy-Connection"};
+  static const cpool_header bad[] = {{NULL, "v"},   {"X", NULL},     {"", "v"},          {"X Y", "v"},
+                                     {"X:", "v"},   {"X\r\nY", "v"}, {"X\xc3\xa9", "v"}, {"X", "a\r\nEvil: 1"},
+                                     {"X", "a\nb"}, {"X", "a\rb"},   {"X", "\x01"},      {"X", "\x7f"}};
+  static const char *const forbidden[] = {
+      "Content-Length", "content-length", "Transfer-Encoding", "CONNECTION", "Keep-Alive", "Upgrade", "TE",
+      "Trailer",        "Expect",         "Proxy-Connection"};
   int refused_count = 0;
   open_pool(f, NULL);
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -223,10 +246,18 @@ static void options_out_of_range_are_refused_by_their_key(void **state)
   struct pool_fixture *f = *state;
   static const struct {
     const char *key, *value;
-  } bad[] = {{"max_connections", "0x10"}, {"max_connections", "-1"}, {"max_connections", "off"}, {"max_pending", "16000001"},
-             {"connect_timeout_ms", "-5"}, {"connect_timeout_ms", "1s"}, {"race_delay_ms", "9"},
-             {"max_lifetime_jitter_ratio", "1.5"}, {"max_lifetime_jitter_ratio", "nan"}, {"address_policy", "private"},
-             {"max_header_bytes", "99999999999999999999"}, {"no_such_option", "1"}};
+  } bad[] = {{"max_connections", "0x10"},
+             {"max_connections", "-1"},
+             {"max_connections", "off"},
+             {"max_pending", "16000001"},
+             {"connect_timeout_ms", "-5"},
+             {"connect_timeout_ms", "1s"},
+             {"race_delay_ms", "9"},
+             {"max_lifetime_jitter_ratio", "1.5"},
+             {"max_lifetime_jitter_ratio", "nan"},
+             {"address_policy", "private"},
+             {"max_header_bytes", "99999999999999999999"},
+             {"no_such_option", "1"}};
   cpool_http *pool = (void *) f;
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     cpool_http_options options = pool_options(), before = options;
@@ -348,7 +379,8 @@ static void callbacks_never_nest_and_waiting_calls_are_refused_in_them(void **st
   assert_int_equal(in.deepest, 0);
   assert_true(in.out_in_callback == in.op && in.op != 0);
   assert_null(in.resp);
-  const int wanted[] = {CPOOL_OK, CPOOL_OK, CPOOL_EDEADLK, CPOOL_EDEADLK, CPOOL_EDEADLK, CPOOL_EDEADLK, 0, CPOOL_OK, CPOOL_ESTALE};
+  const int wanted[] = {CPOOL_OK,      CPOOL_OK, CPOOL_EDEADLK, CPOOL_EDEADLK, CPOOL_EDEADLK,
+                        CPOOL_EDEADLK, 0,        CPOOL_OK,      CPOOL_ESTALE};
   for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
     assert_int_equal(in.rc[i], wanted[i]);
   get_ok(f, "/ok"); /* nothing was closed */

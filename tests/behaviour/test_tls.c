@@ -61,7 +61,8 @@ static struct answer get_from(struct peer *f, const cpool_session_options *optio
 {
   cpool_session *session = NULL;
   assert_int_equal(cpool_session_new(&session, f->pool, options), CPOOL_OK);
-  struct answer answer = peer_ask(f, &(struct ask){.session = session, .url = peer_text(f, "https://%s:%u/ok", host, port)});
+  struct answer answer =
+      peer_ask(f, &(struct ask){.session = session, .url = peer_text(f, "https://%s:%u/ok", host, port)});
   cpool_session_free(session);
   return answer;
 }
@@ -104,8 +105,8 @@ static void a_certificate_that_does_not_fit_is_refused(void **state)
     const struct cert_pair *pair;
     const cpool_session_options *options;
   } wrong[] = {
-      {&certs_of(f)->wrong_name, &trust},  {&certs_of(f)->expired, &trust}, {&certs_of(f)->self_signed, &trust},
-      {&certs_of(f)->good, &other},        {&certs_of(f)->good, &system},
+      {&certs_of(f)->wrong_name, &trust}, {&certs_of(f)->expired, &trust}, {&certs_of(f)->self_signed, &trust},
+      {&certs_of(f)->good, &other},       {&certs_of(f)->good, &system},
   };
   for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
     serve(f, wrong[i].pair, (struct fault_options){0});
@@ -152,8 +153,8 @@ static void files_that_cannot_be_used_are_told(void **state)
       {NULL, garbage, client->key_file},
       {NULL, client->cert_file, "/nonexistent/key.pem"},
       {NULL, client->cert_file, garbage},
-      {NULL, client->cert_file, NULL},                           /* no key in it */
-      {NULL, client->cert_file, certs_of(f)->good.key_file},     /* another one's key */
+      {NULL, client->cert_file, NULL},                       /* no key in it */
+      {NULL, client->cert_file, certs_of(f)->good.key_file}, /* another one's key */
   };
   serve(f, &certs_of(f)->good, (struct fault_options){0});
   for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -198,9 +199,10 @@ static void a_server_without_tls_fails_the_handshake(void **state)
     f->server = fault_server_start(&(struct fault_options){.behaviour = kinds[i]});
     cpool_session *session = NULL;
     assert_int_equal(cpool_session_new(&session, f->pool, &options), CPOOL_OK);
-    struct answer answer = peer_ask(f, &(struct ask){.session = session,
-                                                     .url = peer_text(f, "https://127.0.0.1:%u/ok", fault_server_port(f->server)),
-                                                     .connect_ms = 2000});
+    struct answer answer =
+        peer_ask(f, &(struct ask){.session = session,
+                                  .url = peer_text(f, "https://127.0.0.1:%u/ok", fault_server_port(f->server)),
+                                  .connect_ms = 2000});
     cpool_session_free(session);
     /* an HTTP server may wait for more of what is no request to it */
     if (kinds[i] != FAULT_BY_PATH || answer.status != CPOOL_ETIMEOUT_CONNECT)
@@ -221,8 +223,9 @@ static void a_silent_handshake_meets_the_connect_timeout(void **state)
 {
   struct peer *f = *state;
   f->server = fault_server_start(&(struct fault_options){.behaviour = FAULT_SILENT});
-  struct answer answer = peer_ask(
-      f, &(struct ask){.url = peer_text(f, "https://127.0.0.1:%u/", fault_server_port(f->server)), .connect_ms = 200});
+  struct answer answer =
+      peer_ask(f, &(struct ask){.url = peer_text(f, "https://127.0.0.1:%u/", fault_server_port(f->server)),
+                                .connect_ms = 200});
   peer_is(answer, CPOOL_ETIMEOUT_CONNECT);
   assert_in_range(answer.took_ms, 200, 900);
   assert_true((answer.error.flags & CPOOL_ERROR_NOTHING_SENT) != 0);
@@ -286,8 +289,9 @@ static void nginx_of_one_version_only_is_served(void **state)
     cpool_session *session = NULL;
     assert_int_equal(cpool_session_new(&session, f->pool, &options), CPOOL_OK);
     for (int k = 0; k < 20; k++) {
-      struct answer answer = peer_ask(f, &(struct ask){.session = session,
-                                                       .url = peer_text(f, "https://127.0.0.1:%u/v", process_tls_port(tls->nginx))});
+      struct answer answer =
+          peer_ask(f, &(struct ask){.session = session,
+                                    .url = peer_text(f, "https://127.0.0.1:%u/v", process_tls_port(tls->nginx))});
       peer_is_200(answer, versions[i]);
       assert_int_equal(answer.info.reused, k > 0);
     }

@@ -66,7 +66,8 @@ static void start(void)
   options.loop_mode = CPOOL_LOOP_MANUAL;
   CHECK(cpool_runtime_new(&rt, &options) == CPOOL_OK);
   listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  CHECK(listener >= 0 && bind(listener, (struct sockaddr *) &address, sizeof address) == 0 && listen(listener, 64) == 0);
+  CHECK(listener >= 0 && bind(listener, (struct sockaddr *) &address, sizeof address) == 0 &&
+        listen(listener, 64) == 0);
   CHECK(getsockname(listener, (struct sockaddr *) &address, &len) == 0);
   port = ntohs(address.sin_port);
 }
@@ -143,10 +144,11 @@ static void check_stats(cpool_http *pool)
   CHECK(cpool_http_stats_get(pool, &st) == CPOOL_OK);
   CHECK((int64_t) (st.opened - st.closed) == st.total_connections + st.closing_connections);
   CHECK(st.closed == st.closed_peer + st.closed_unsolicited + st.closed_idle + st.closed_lifetime + st.closed_requests +
-                         st.closed_response + st.closed_error + st.closed_cancelled + st.closed_evicted + st.closed_dial +
-                         st.closed_pool);
+                         st.closed_response + st.closed_error + st.closed_cancelled + st.closed_evicted +
+                         st.closed_dial + st.closed_pool);
   CHECK(st.requests == st.succeeded + st.failed + (uint64_t) (st.pending_requests + st.active_requests));
-  CHECK(st.pending_requests >= 0 && st.active_requests >= 0 && st.acquired_connections >= 0 && st.idle_connections >= 0);
+  CHECK(st.pending_requests >= 0 && st.active_requests >= 0 && st.acquired_connections >= 0 &&
+        st.idle_connections >= 0);
   CHECK(st.total_connections <= 1 && st.curl_pending == 0);
 }
 

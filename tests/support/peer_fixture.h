@@ -266,7 +266,7 @@ static inline void peer_is_200_at(struct answer answer, const char *text, const 
   _assert_string_equal(answer.body, text, file, line);
 }
 
-#define peer_is(answer, wanted)   peer_is_at(answer, wanted, __FILE__, __LINE__)
+#define peer_is(answer, wanted) peer_is_at(answer, wanted, __FILE__, __LINE__)
 #define peer_is_200(answer, text) peer_is_200_at(answer, text, __FILE__, __LINE__)
 
 static inline void peer_is_pattern(const struct answer *answer, size_t len)
@@ -305,7 +305,7 @@ static inline struct fault_counts peer_counts(struct fault_server *server)
   return counts;
 }
 
-#define peer_case(test)      cmocka_unit_test_setup_teardown(test, peer_setup, peer_teardown)
+#define peer_case(test) cmocka_unit_test_setup_teardown(test, peer_setup, peer_teardown)
 #define peer_case_bare(test) cmocka_unit_test_setup_teardown(test, peer_setup_bare, peer_teardown)
 
 #endif

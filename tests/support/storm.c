@@ -21,7 +21,7 @@
 #include "support/storm_parts.h"
 #include "support/wait.h"
 
-enum { DEADLINE_MS = 30000, BATCH = 16, SOCKET_FDS = 1024, LOOKS = 5 };
+enum { BATCH = 16, SOCKET_FDS = 1024, LOOKS = 5 };
 
 /* ------------------------------------------------------------------------------------------------------- small parts */
 
@@ -76,7 +76,7 @@ void storm_trouble(struct storm *s, int64_t *kind, const char *format, ...)
 }
 
 /* Until something ended, at most so long. */
-static void rest(struct storm *s, int64_t most_ms)
+void storm_rest(struct storm *s, int64_t most_ms)
 {
   struct timespec until;
   clock_gettime(CLOCK_MONOTONIC, &until);
@@ -93,7 +93,7 @@ static void rest(struct storm *s, int64_t most_ms)
 static void pause_ms(struct storm *s, int64_t ms)
 {
   for (int64_t until_ms = now_ms() + ms; now_ms() < until_ms;)
-    rest(s, until_ms - now_ms());
+    storm_rest(s, until_ms - now_ms());
 }
 
 static void tell(struct storm *s)
@@ -140,7 +140,7 @@ void storm_event(const cpool_event *event)
 }
 
 /* On the loop: the calls that are legal there. */
-static void on_event(const cpool_event *event)
+void storm_callback(const cpool_event *event)
 {
   struct storm_op *op = event->user;
   bool response = event->kind == CPOOL_EVENT_RESPONSE;
@@ -148,14 +148,15 @@ static void on_event(const cpool_event *event)
   struct storm_thread t;
   if (response) {
     slot = &op->life->storm->slots[op->slot];
-    t = (struct storm_thread){.s = op->life->storm, .random = event->source * 2654435761u + op->life->storm->options->seed + 1};
+    t = (struct storm_thread){.s = op->life->storm,
+                              .random = event->source * 2654435761u + op->life->storm->options->seed + 1};
   }
   storm_event(event);
   if (slot == NULL || storm_below(&t, 16) != 0 || pthread_rwlock_tryrdlock(&slot->lock) != 0)
     return;
   if (slot->pool != NULL) {
     storm_check_stats(&t, slot);
-    storm_submit(&t, slot, cpool_http_session(slot->pool), NULL, on_event);
+    storm_submit(&t, slot, cpool_http_session(slot->pool), NULL, storm_callback);
     storm_cancel(&t, slot);
   }
   pthread_rwlock_unlock(&slot->lock);
@@ -187,131 +188,7 @@ static void *consume(void *arg)
   return NULL;
 }
 
-/* -------------------------------------------------------------------------------------------------------------- pools */
-
-/* The slot's lock is held for writing. The socket bound of the slot covers a predecessor that may still be closing. */
-static void pool_new(struct storm_thread *t, struct slot *slot, bool predecessor_lives)
-{
-  struct storm *s = t->s;
-  cpool_http_options options;
-  struct life *life = slot->next_life++;
-  *life = (struct life){.storm = s};
-  storm_pool_options(t, &options);
-  if (storm_below(t, 2) == 0)
-    options.queue = s->queue;
-  else
-    options.on_event = on_event;
-  options.user = life;
-  int before = predecessor_lives ? atomic_load(&slot->life->most_connections) : 0;
-  int before_host = predecessor_lives ? atomic_load(&slot->life->most_per_host) : 0;
-  atomic_store(&life->most_connections, options.max_connections);
-  atomic_store(&life->most_per_host, options.max_connections_per_host);
-  slot->life = life;
-  atomic_store(&slot->ghosts, before);
-  atomic_store(&slot->ghosts_per_host, before_host);
-  atomic_store(&slot->most, options.max_connections);
-  atomic_store(&slot->most_per_host, options.max_connections_per_host);
-  int rc = cpool_http_new(&slot->pool, slot->runtime, &options);
-  if (rc != CPOOL_OK)
-    support_die("storm: no pool: %s", cpool_status_name(rc));
-  life->pool = slot->pool;
-  atomic_fetch_add(&s->pools, 1);
-}
-
-static void sessions_free(struct slot *slot)
-{
-  for (int i = 0; i < STORM_WORKERS; i++) {
-    cpool_session_free(slot->sessions[i]);
-    slot->sessions[i] = NULL;
-  }
-}
-
-static void wait_closed(struct storm *s, struct life *life)
-{
-  int64_t until_ms = now_ms() + DEADLINE_MS;
-  while (atomic_load(&life->closed_events) == 0 && now_ms() < until_ms)
-    rest(s, 20);
-  if (atomic_load(&life->closed_events) == 0)
-    storm_trouble(s, &s->result->closes, "a pool did not close in %d ms", DEADLINE_MS);
-}
-
-static void compare_totals(struct storm *s, struct slot *slot)
-{
-  struct life *life = slot->life;
-  cpool_http_stats stats;
-  cpool_http_stats_init(&stats);
-  cpool_http_stats_get(slot->pool, &stats);
-  if ((int64_t) stats.requests != atomic_load(&life->accepted) || (int64_t) stats.refused != atomic_load(&life->refused) ||
-      stats.succeeded + stats.failed != stats.requests || stats.opened != stats.closed || stats.total_connections != 0 ||
-      stats.closing_connections != 0)
-    storm_trouble(s, &s->result->miscounted,
-                  "closed pool: requests %llu of %lld, refused %llu of %lld, ended %llu, opened %llu, closed %llu, closing %lld",
-                  (unsigned long long) stats.requests, (long long) atomic_load(&life->accepted), (unsigned long long) stats.refused,
-                  (long long) atomic_load(&life->refused), (unsigned long long) (stats.succeeded + stats.failed),
-                  (unsigned long long) stats.opened, (unsigned long long) stats.closed, (long long) stats.closing_connections);
-  life->stats_succeeded = (int64_t) stats.succeeded;
-  life->compared = true;
-}
-
-/* Ends the slot's pool in one of the four ways. The slot's replacing lock is held; true: it may still be closing. */
-static bool pool_end(struct storm_thread *t, struct slot *slot)
-{
-  struct storm *s = t->s;
-  struct life *life = slot->life;
-  cpool_http *pool = slot->pool;
-  int64_t drain_ms = storm_below(t, 20) == 0 ? CPOOL_OFF : storm_below(t, 3) * 10;
-  bool lives_on = false;
-  life->wants_event = true;
-  switch (storm_below(t, 4)) {
-    case 0: /* others go on calling meanwhile */
-      (void) cpool_http_close_start(pool, drain_ms);
-      if (storm_below(t, 2) == 0)
-        (void) cpool_http_close_start(pool, 0);
-      wait_closed(s, life);
-      pthread_rwlock_wrlock(&slot->lock);
-      compare_totals(s, slot);
-      sessions_free(slot);
-      cpool_http_free(pool);
-      break;
-    case 1:
-      pthread_rwlock_wrlock(&slot->lock);
-      sessions_free(slot);
-      if (cpool_http_close(pool, drain_ms) != CPOOL_OK)
-        storm_trouble(s, &s->result->closes, "cpool_http_close failed");
-      break;
-    case 2:
-      pthread_rwlock_wrlock(&slot->lock);
-      sessions_free(slot);
-      life->wants_event = false;
-      cpool_http_free(pool);
-      lives_on = true;
-      break;
-    default:
-      pthread_rwlock_wrlock(&slot->lock);
-      sessions_free(slot);
-      life->free_at_event = true;
-      slot->pool = NULL;
-      pthread_rwlock_unlock(&slot->lock);
-      (void) cpool_http_close_start(pool, drain_ms);
-      wait_closed(s, life);
-      pthread_rwlock_wrlock(&slot->lock);
-      break;
-  }
-  slot->pool = NULL;
-  return lives_on;
-}
-
-static void pool_replace(struct storm_thread *t, struct slot *slot)
-{
-  if (pthread_mutex_trylock(&slot->replacing) != 0)
-    return;
-  if (slot->next_life < slot->lives + STORM_LIVES) {
-    bool lives_on = pool_end(t, slot);
-    pool_new(t, slot, lives_on);
-    pthread_rwlock_unlock(&slot->lock);
-  }
-  pthread_mutex_unlock(&slot->replacing);
-}
+/* ------------------------------------------------------------------------------------------------------------ threads */
 
 static void session_change(struct storm_thread *t, struct slot *slot)
 {
@@ -322,8 +199,6 @@ static void session_change(struct storm_thread *t, struct slot *slot)
     atomic_fetch_add(&t->s->sessions, 1);
 }
 
-/* ------------------------------------------------------------------------------------------------------------ threads */
-
 static void *work(void *arg)
 {
   struct storm_thread *t = arg;
@@ -332,7 +207,7 @@ static void *work(void *arg)
     struct slot *slot = &s->slots[storm_below(t, STORM_SLOTS)];
     int dice = storm_below(t, 10000);
     if (dice < s->replace_share) {
-      pool_replace(t, slot);
+      storm_pool_replace(t, slot);
       continue;
     }
     bool refused = false;
@@ -349,7 +224,7 @@ static void *work(void *arg)
       else if (dice < 900)
         storm_cancel(t, slot);
       else
-        refused = !storm_submit(t, slot, session, storm_below(t, 2) == 0 ? s->queue : NULL, on_event);
+        refused = !storm_submit(t, slot, session, storm_below(t, 2) == 0 ? s->queue : NULL, storm_callback);
     }
     pthread_rwlock_unlock(&slot->lock);
     if (refused)
@@ -435,7 +310,7 @@ static void *sample(void *arg)
     }
     check_sockets(s);
     fault_server_release(s->servers[storm_below(t, STORM_SERVERS)], 4);
-    rest(s, 5);
+    storm_rest(s, 5);
     if (now_ms() >= s->report_ms) {
       s->report_ms = now_ms() + 10000;
       if (s->options->requests > 100000)
@@ -447,9 +322,11 @@ static void *sample(void *arg)
 
 /* ---------------------------------------------------------------------------------------------------------- the whole */
 
-static void thread_start(struct storm *s, struct storm_thread *t, int number, void *(*fn)(void *))
+static void thread_start(struct storm *s, struct storm_thread *t, int number, void *(*fn)(void *) )
 {
-  *t = (struct storm_thread){.s = s, .number = number, .random = (s->options->seed + 1) * UINT64_C(0x9E3779B97F4A7C15) + (uint64_t) number};
+  *t = (struct storm_thread){.s = s,
+                             .number = number,
+                             .random = (s->options->seed + 1) * UINT64_C(0x9E3779B97F4A7C15) + (uint64_t) number};
   t->random |= 1;
   if (fn != NULL && pthread_create(&t->thread, NULL, fn, t) != 0)
     support_die("storm: no thread");
@@ -494,8 +371,8 @@ static void account(struct storm *s)
       if (atomic_load(&life->closed_events) != (life->wants_event ? 1 : 0))
         storm_trouble(s, &r->closes, "%d closed events of a pool", atomic_load(&life->closed_events));
       if (life->compared && life->stats_succeeded != atomic_load(&life->succeeded))
-        storm_trouble(s, &r->miscounted, "a pool counts %lld successes, its events say %lld", (long long) life->stats_succeeded,
-                      (long long) atomic_load(&life->succeeded));
+        storm_trouble(s, &r->miscounted, "a pool counts %lld successes, its events say %lld",
+                      (long long) life->stats_succeeded, (long long) atomic_load(&life->succeeded));
     }
   for (size_t i = 0; i < sizeof r->by_status / sizeof *r->by_status; i++)
     r->by_status[i] = atomic_load(&s->by_status[i]);
@@ -536,7 +413,7 @@ static void make_objects(struct storm *s, struct storm_thread *own)
     pthread_mutex_init(&s->slots[i].replacing, NULL);
     s->slots[i].lives = calloc(STORM_LIVES, sizeof *s->slots[i].lives);
     s->slots[i].next_life = s->slots[i].lives;
-    pool_new(own, &s->slots[i], false);
+    storm_pool_new(own, &s->slots[i], false);
   }
 }
 
@@ -551,7 +428,8 @@ void storm_run(const struct storm_options *options, struct storm_result *out)
   memset(out, 0, sizeof *out);
   if (cpool_runtime_new(&warm_rt, NULL) != CPOOL_OK || cpool_http_new(&warm, warm_rt, NULL) != CPOOL_OK ||
       cpool_http_close(warm, 0) != CPOOL_OK || cpool_runtime_free(warm_rt) != CPOOL_OK)
-    support_die("storm: no pool"); /* what libuv, libcurl and OpenSSL keep for good is there before descriptors are counted */
+    support_die(
+        "storm: no pool"); /* what libuv, libcurl and OpenSSL keep for good is there before descriptors are counted */
   s->options = options;
   s->result = out;
   s->op_capacity = options->requests + 1000;
@@ -582,22 +460,24 @@ void storm_run(const struct storm_options *options, struct storm_result *out)
   for (int i = 0; i < STORM_WORKERS; i++)
     pthread_join(workers[i].thread, NULL);
   for (int i = 0; i < STORM_SLOTS; i++) {
-    (void) pool_end(&own, &s->slots[i]);
+    (void) storm_pool_end(&own, &s->slots[i]);
     pthread_rwlock_unlock(&s->slots[i].lock);
   }
-  wait_until(all_ended, s, DEADLINE_MS);
+  wait_until(all_ended, s, STORM_DEADLINE_MS);
   atomic_store(&s->stop_sampler, true);
   pthread_join(sampler.thread, NULL);
   atomic_store(&s->stop_stepper, true);
   pthread_join(stepper.thread, NULL);
-  out->unfree = !wait_until(runtime_gone, &s->manual, DEADLINE_MS) || !wait_until(runtime_gone, &s->shared, DEADLINE_MS);
+  out->unfree = !wait_until(runtime_gone, &s->manual, STORM_DEADLINE_MS) ||
+                !wait_until(runtime_gone, &s->shared, STORM_DEADLINE_MS);
   atomic_store(&s->stop_consumers, true);
   for (int i = 0; i < STORM_CONSUMERS; i++)
     pthread_join(consumers[i].thread, NULL);
-  out->unfree |= !wait_until(queue_gone, &s->queue, DEADLINE_MS);
-  wait_until(storm_peers_quiet, s, DEADLINE_MS);
-  wait_until(nothing_left, s, DEADLINE_MS / 3);
+  out->unfree |= !wait_until(queue_gone, &s->queue, STORM_DEADLINE_MS);
+  wait_until(storm_peers_quiet, s, STORM_DEADLINE_MS);
+  wait_until(nothing_left, s, STORM_DEADLINE_MS / 3);
   account(s);
+  out->elapsed_ms = now_ms() - began_ms;
   if (out->unfree)
     return; /* what still runs refers to the storm */
   cpool_allocator_set(NULL, NULL);
@@ -611,5 +491,4 @@ void storm_run(const struct storm_options *options, struct storm_result *out)
   pthread_mutex_destroy(&s->lock);
   free(s->ops);
   free(s);
-  out->elapsed_ms = now_ms() - began_ms;
 }

@@ -16,15 +16,15 @@ struct storm_result {
   int64_t accepted, refused, succeeded, failed, cancels, pools, sessions, reconfigures, snapshots, elapsed_ms;
   int64_t by_status[128]; /* ended with CPOOL_OK - index */
 
-  int64_t lost;         /* accepted, never ended */
-  int64_t doubled;      /* ended again, or never accepted */
-  int64_t wrong;        /* an answer to another question, another handle, a status that makes no sense */
-  int64_t miscounted;   /* snapshots whose numbers do not add up; pools whose totals are not those of their events */
-  int64_t limits;       /* moments with more sockets than the limits allow */
-  int64_t closes;       /* pools whose closed event came not once, or not in time */
+  int64_t lost;       /* accepted, never ended */
+  int64_t doubled;    /* ended again, or never accepted */
+  int64_t wrong;      /* an answer to another question, another handle, a status that makes no sense */
+  int64_t miscounted; /* snapshots whose numbers do not add up; pools whose totals are not those of their events */
+  int64_t limits;     /* moments with more sockets than the limits allow */
+  int64_t closes;     /* pools whose closed event came not once, or not in time */
   int64_t leaked_bytes, leaked_blocks, leaked_fds, leaked_threads;
-  bool unfree;          /* a runtime or the queue stayed in use */
-  char trouble[256];    /* the first of these in words; "" */
+  bool unfree;       /* a runtime or the queue stayed in use */
+  char trouble[256]; /* the first of these in words; "" */
 };
 
 /* Must be the only user of the library meanwhile: it sets the allocator hook. */

@@ -14,7 +14,15 @@
 #include "support/fault_server.h"
 #include "support/storm.h"
 
-enum { STORM_SLOTS = 3, STORM_WORKERS = 4, STORM_CONSUMERS = 2, STORM_SERVERS = 3, STORM_LIVES = 4000, STORM_RECENT = 16 };
+enum {
+  STORM_SLOTS = 3,
+  STORM_WORKERS = 4,
+  STORM_CONSUMERS = 2,
+  STORM_SERVERS = 3,
+  STORM_LIVES = 4000,
+  STORM_RECENT = 16,
+  STORM_DEADLINE_MS = 30000
+};
 
 enum storm_answer {
   STORM_ANY,   /* only the status is looked at */
@@ -92,7 +100,18 @@ uint64_t storm_random(struct storm_thread *t);
 int storm_below(struct storm_thread *t, int bound);
 /* Counts one of a kind of trouble (a field of the result). */
 __attribute__((format(printf, 3, 4))) void storm_trouble(struct storm *s, int64_t *kind, const char *format, ...);
+/* Until something ended, at most so long. */
+void storm_rest(struct storm *s, int64_t most_ms);
 void storm_event(const cpool_event *event);
+/* The same on a loop, with the calls that are legal there. */
+void storm_callback(const cpool_event *event);
+
+/* The slot's lock is held for writing. predecessor_lives: its last pool may still be closing. */
+void storm_pool_new(struct storm_thread *t, struct slot *slot, bool predecessor_lives);
+/* Ends the slot's pool in one of the four ways; the lock is held for writing afterwards. True: it may still be closing. */
+bool storm_pool_end(struct storm_thread *t, struct slot *slot);
+/* Unless another thread is at it. */
+void storm_pool_replace(struct storm_thread *t, struct slot *slot);
 
 void storm_peers_start(struct storm *s);
 bool storm_peers_quiet(void *storm); /* the servers have noticed that nobody is there */
@@ -100,7 +119,8 @@ void storm_peers_stop(struct storm *s);
 
 /* The slot is locked for reading, and has a pool, in all of these but pool_options. */
 void storm_pool_options(struct storm_thread *t, cpool_http_options *out);
-bool storm_submit(struct storm_thread *t, struct slot *slot, cpool_session *session, cpool_queue *queue, cpool_event_fn *fn);
+bool storm_submit(struct storm_thread *t, struct slot *slot, cpool_session *session, cpool_queue *queue,
+                  cpool_event_fn *fn);
 void storm_cancel(struct storm_thread *t, struct slot *slot);
 void storm_reconfigure(struct storm_thread *t, struct slot *slot);
 bool storm_session_new(struct storm_thread *t, cpool_session **out, cpool_http *pool);
