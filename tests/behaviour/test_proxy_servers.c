@@ -67,6 +67,7 @@ static void a_short_keep_alive_costs_no_post(void **state)
   start(f, (struct haproxy_options){.http_keep_alive_ms = 40});
   for (int i = 0; i < 20; i++) {
     peer_is_200(peer_post(f, at(f, "/m"), "body", 4), "POST");
+    peer_await(f, succeeded, i + 1); /* a snapshot of the time before it would show nothing idle */
     peer_await(f, idle_connections, 0);
   }
   peer_await(f, total_connections, 0);

@@ -118,6 +118,8 @@ static void *change_all_the_time(void *arg)
     options.max_connections_per_host = options.max_connections;
     options.keepalive_timeout_ms = 1 + (int64_t) (next_random(&me->random) % 100);
     me->wrong += cpool_http_reconfigure(me->f->pool, &options) != CPOOL_OK;
+    while (stats_of(me->f).max_connections != options.max_connections && !atomic_load(me->stop))
+      poll(NULL, 0, 1); /* the loop is not buried in changes */
     me->wrong += cpool_http_origin_set(me->f->pool, url_of(me->f, ""), "max_requests_per_connection",
                                        next_random(&me->random) % 2 == 0 ? "5" : NULL) != CPOOL_OK;
   }
