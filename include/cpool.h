@@ -16,28 +16,30 @@
  *
  * Conventions, once for the whole file
  *
- *   Result    Calls that return int give CPOOL_OK (0), or a count >= 0 where the comment says so, or a negative CPOOL_E... status.
- *             A refused call changed nothing; cpool_last_error tells the calling thread which argument was wrong.
- *             Each int-returning call may also return CPOOL_EINVAL (a NULL or malformed argument) and CPOOL_EFORK (called in
- *             a forked child on an object of the parent). Both are listed per call only where there is more to say.
+ *   Result    Calls that return int give CPOOL_OK (0), or a count >= 0 where the comment says so, or a negative
+ *             CPOOL_E... status. A refused call changed nothing; cpool_last_error tells the calling thread which
+ *             argument was wrong. Each may also return CPOOL_EINVAL (a NULL or malformed argument) and CPOOL_EFORK
+ *             (called in a forked child on an object of the parent); they are listed where there is more to say.
  *   Thread    Any thread may make any call, except where a comment says otherwise. The class stands in brackets:
  *             [posts] hands work to the loop and never waits, never calls back; [reads] copies a published snapshot;
  *             [waits] blocks, and returns CPOOL_EDEADLK on a loop thread or inside any callback of this library.
  *             Callbacks run on the loop thread; every [posts] and [reads] call is legal inside them.
  *   Strings   NUL-terminated UTF-8. CR, LF and other control bytes are refused in everything that reaches the wire.
- *   Time      `_ms` is milliseconds, `_us` microseconds, of the monotonic clock. `_bytes` is bytes, `_ratio` a share of 1.
- *   Zero      0 or NULL in an options field means the default; CPOOL_OFF (-1) means off or unlimited where the option allows it
- *             (docs/OPTIONS.md has the table). Values out of range are refused, never corrected.
- *   Size      A struct that the caller allocates begins with `size`. Call its _init macro (C) or _init_sized function (FFI)
- *             first: it zeroes the struct and records its size, by which old callers and new libraries understand each other.
- *   Memory    *copies*: the argument may go when the call returns. *borrows until X*: it must stay until X. *takes*: it belongs
- *             to the library when the call returns CPOOL_OK. *gives*: it belongs to the caller, who frees it. The argument of
- *             a free function may be NULL.
+ *   Time      `_ms` is milliseconds, `_us` microseconds, of the monotonic clock. `_bytes` is bytes, `_ratio` a share
+ *             of 1.
+ *   Zero      0 or NULL in an options field means the default; CPOOL_OFF (-1) means off or unlimited where the option
+ *             allows it (docs/OPTIONS.md has the table). Values out of range are refused, never corrected.
+ *   Size      A struct that the caller allocates begins with `size`. Call its _init macro (C) or _init_sized function
+ *             (FFI) first: it zeroes the struct and records its size, by which old callers and new libraries
+ *             understand each other.
+ *   Memory    *copies*: the argument may go when the call returns. *borrows until X*: it must stay until X. *takes*: it
+ *             belongs to the library when the call returns CPOOL_OK. *gives*: it belongs to the caller, who frees it.
+ *             The argument of a free function may be NULL.
  *   Ends      A submit that returns an error never completes. One that returns CPOOL_OK ends in exactly one
  *             CPOOL_EVENT_RESPONSE, whatever happens: answer, failure, timeout, cancel, close of the pool.
  *
- * Process-wide effects, all of them: libcurl and c-ares are initialised once; SIGPIPE is set to be ignored if nobody handles it
- * (the first cpool_http_new); the allocator hook. Several runtimes and pools live side by side.
+ * Process-wide effects, all of them: libcurl and c-ares are initialised once; SIGPIPE is set to be ignored if nobody
+ * handles it (by the first cpool_http_new); the allocator hook. Several runtimes and pools live side by side.
  */
 #ifndef CPOOL_H
 #define CPOOL_H
@@ -63,37 +65,38 @@ extern "C" {
 
 #define CPOOL_OFF (-1) /* off or unlimited, in options that allow it */
 
-/* ---------------------------------------------------------------------------------------------------------- statuses */
+/* ----------------------------------------------------------------------------------------------------------
+ * statuses */
 
 /* X(name, value, text). Values never change their meaning; new ones are appended. */
-#define CPOOL_STATUS_MAP(X)                                                                                                   \
-  X(CPOOL_OK, 0, "success")                                                                                                   \
-  X(CPOOL_EINVAL, -1, "an argument is missing, malformed or out of range")                                                    \
-  X(CPOOL_ENOMEM, -2, "out of memory")                                                                                        \
-  X(CPOOL_ESTALE, -3, "the handle names a request that has ended, or none")                                                   \
-  X(CPOOL_EFULL, -4, "a limit on waiting work is reached")                                                                    \
-  X(CPOOL_EBUSY, -5, "the object is still in use")                                                                            \
-  X(CPOOL_EDEADLK, -6, "a waiting call was made where it could never end")                                                    \
-  X(CPOOL_EFORK, -7, "the object belongs to the parent process")                                                              \
-  X(CPOOL_ECLOSED, -8, "the pool is closing or closed")                                                                       \
-  X(CPOOL_ESYSTEM, -9, "the operating system refused a resource")                                                             \
-  X(CPOOL_ECANCELLED, -10, "the caller cancelled the request")                                                                \
-  X(CPOOL_ETIMEOUT_ACQUIRE, -20, "no connection became free in time")                                                         \
-  X(CPOOL_ETIMEOUT_CONNECT, -21, "the connection was not ready in time")                                                      \
-  X(CPOOL_ETIMEOUT_READ, -22, "the peer was silent for too long")                                                             \
-  X(CPOOL_ETIMEOUT_TOTAL, -23, "the request took too long in all")                                                            \
-  X(CPOOL_EDNS_NOTFOUND, -30, "the host name does not exist or has no address")                                               \
-  X(CPOOL_EDNS_FAILED, -31, "the name servers gave no usable answer")                                                         \
-  X(CPOOL_EADDRESS, -32, "the address policy forbids every address of the host")                                              \
-  X(CPOOL_ECONNECT, -33, "no address of the host accepted a connection")                                                      \
-  X(CPOOL_ETLS_CONFIG, -40, "a certificate, key or CA file cannot be used")                                                   \
-  X(CPOOL_ETLS_VERIFY, -41, "the peer's certificate is not trusted")                                                          \
-  X(CPOOL_ETLS_HANDSHAKE, -42, "the TLS handshake failed")                                                                    \
-  X(CPOOL_ERESET, -50, "the connection was lost before an answer began")                                                      \
-  X(CPOOL_ETRUNCATED, -51, "the connection was lost in the middle of the answer")                                             \
-  X(CPOOL_EPROTOCOL, -52, "the peer does not speak valid HTTP")                                                               \
-  X(CPOOL_EHEADERS_TOO_LARGE, -53, "the response headers exceed the cap")                                                     \
-  X(CPOOL_EBODY_TOO_LARGE, -54, "the response body exceeds the cap")                                                          \
+#define CPOOL_STATUS_MAP(X)                                                                                            \
+  X(CPOOL_OK, 0, "success")                                                                                            \
+  X(CPOOL_EINVAL, -1, "an argument is missing, malformed or out of range")                                             \
+  X(CPOOL_ENOMEM, -2, "out of memory")                                                                                 \
+  X(CPOOL_ESTALE, -3, "the handle names a request that has ended, or none")                                            \
+  X(CPOOL_EFULL, -4, "a limit on waiting work is reached")                                                             \
+  X(CPOOL_EBUSY, -5, "the object is still in use")                                                                     \
+  X(CPOOL_EDEADLK, -6, "a waiting call was made where it could never end")                                             \
+  X(CPOOL_EFORK, -7, "the object belongs to the parent process")                                                       \
+  X(CPOOL_ECLOSED, -8, "the pool is closing or closed")                                                                \
+  X(CPOOL_ESYSTEM, -9, "the operating system refused a resource")                                                      \
+  X(CPOOL_ECANCELLED, -10, "the caller cancelled the request")                                                         \
+  X(CPOOL_ETIMEOUT_ACQUIRE, -20, "no connection became free in time")                                                  \
+  X(CPOOL_ETIMEOUT_CONNECT, -21, "the connection was not ready in time")                                               \
+  X(CPOOL_ETIMEOUT_READ, -22, "the peer was silent for too long")                                                      \
+  X(CPOOL_ETIMEOUT_TOTAL, -23, "the request took too long in all")                                                     \
+  X(CPOOL_EDNS_NOTFOUND, -30, "the host name does not exist or has no address")                                        \
+  X(CPOOL_EDNS_FAILED, -31, "the name servers gave no usable answer")                                                  \
+  X(CPOOL_EADDRESS, -32, "the address policy forbids every address of the host")                                       \
+  X(CPOOL_ECONNECT, -33, "no address of the host accepted a connection")                                               \
+  X(CPOOL_ETLS_CONFIG, -40, "a certificate, key or CA file cannot be used")                                            \
+  X(CPOOL_ETLS_VERIFY, -41, "the peer's certificate is not trusted")                                                   \
+  X(CPOOL_ETLS_HANDSHAKE, -42, "the TLS handshake failed")                                                             \
+  X(CPOOL_ERESET, -50, "the connection was lost before an answer began")                                               \
+  X(CPOOL_ETRUNCATED, -51, "the connection was lost in the middle of the answer")                                      \
+  X(CPOOL_EPROTOCOL, -52, "the peer does not speak valid HTTP")                                                        \
+  X(CPOOL_EHEADERS_TOO_LARGE, -53, "the response headers exceed the cap")                                              \
+  X(CPOOL_EBODY_TOO_LARGE, -54, "the response body exceeds the cap")                                                   \
   X(CPOOL_EINTERNAL, -90, "libcurl failed in a way that has no other status")
 
 enum cpool_status {
@@ -105,13 +108,13 @@ enum cpool_status {
 /* Where a failure arose. */
 enum cpool_layer {
   CPOOL_LAYER_NONE = 0,
-  CPOOL_LAYER_CALLER = 1,  /* an argument, or the caller's cancel */
-  CPOOL_LAYER_POOL = 2,    /* limits, queue time, total time, close */
+  CPOOL_LAYER_CALLER = 1, /* an argument, or the caller's cancel */
+  CPOOL_LAYER_POOL = 2,   /* limits, queue time, total time, close */
   CPOOL_LAYER_DNS = 3,
   CPOOL_LAYER_CONNECT = 4, /* TCP or unix socket */
   CPOOL_LAYER_TLS = 5,
   CPOOL_LAYER_HTTP = 6,
-  CPOOL_LAYER_SYSTEM = 8   /* memory, file descriptors */
+  CPOOL_LAYER_SYSTEM = 8 /* memory, file descriptors */
 };
 
 enum cpool_error_flags {
@@ -140,14 +143,15 @@ CPOOL_API void cpool_error_init_sized(cpool_error *, size_t size);
 /* Copies the detail of the last call that this thread made and that was refused; status CPOOL_OK if none was. */
 CPOOL_API int cpool_last_error(cpool_error *out);
 
-/* All memory of the library's own comes from `fn(context, ptr, size)`: ptr NULL allocates, size 0 frees, else reallocates; NULL
- * means out of memory. It is called on any thread. fn NULL: the C library's, the default. libcurl, c-ares, libuv and OpenSSL keep
- * their own allocators. Before the first other call of the process; not thread-safe.
- * CPOOL_EBUSY: an object of the library exists. */
+/* All memory of the library's own comes from `fn(context, ptr, size)`: ptr NULL allocates, size 0 frees, else
+ * reallocates; NULL means out of memory. It is called on any thread. fn NULL: the C library's, the default.
+ * libcurl, c-ares, libuv and OpenSSL keep their own allocators. Before the first other call of the process; not
+ * thread-safe. CPOOL_EBUSY: an object of the library exists. */
 typedef void *cpool_realloc_fn(void *context, void *ptr, size_t size);
 CPOOL_API int cpool_allocator_set(cpool_realloc_fn *fn, void *context);
 
-/* ----------------------------------------------------------------------------------------------------- types and handles */
+/* ----------------------------------------------------------------------------------------------------- types and
+ * handles */
 
 typedef struct cpool_runtime cpool_runtime;   /* an event loop */
 typedef struct cpool_queue cpool_queue;       /* completions, taken out in batches */
@@ -155,16 +159,18 @@ typedef struct cpool_http cpool_http;         /* the HTTP pool */
 typedef struct cpool_session cpool_session;   /* request defaults and identity */
 typedef struct cpool_response cpool_response; /* the outcome of one request */
 
-typedef uint64_t cpool_op; /* a request in flight: loop | slot | generation. 0 names none; an ended one is CPOOL_ESTALE */
+/* A request in flight: loop | slot | generation. 0 names none; one that has ended is CPOOL_ESTALE. */
+typedef uint64_t cpool_op;
 
 struct uv_loop_s; /* libuv's uv_loop_t */
 
 enum cpool_event_kind {
   CPOOL_EVENT_RESPONSE = 1,   /* the one final event of a request: status, response, user of the request */
-  CPOOL_EVENT_HTTP_CLOSED = 2 /* the one final event of a pool: cpool_http_free is legal from here on; user of the pool's options */
+  CPOOL_EVENT_HTTP_CLOSED = 2 /* the one final event of a pool: cpool_http_free is legal now; user of its options */
 };
 
-/* Made and owned by the library; valid until cpool_queue_release, or until the callback returns. Fields are only appended. */
+/* Made and owned by the library; valid until cpool_queue_release, or until the callback returns. Fields are only
+ * appended. */
 typedef struct cpool_event {
   int32_t kind;             /* enum cpool_event_kind; ignore those you do not know */
   int32_t status;           /* CPOOL_OK for any complete HTTP answer, 404 and 500 included */
@@ -176,23 +182,24 @@ typedef struct cpool_event {
 /* Runs on the loop thread; `event` is borrowed until it returns. */
 typedef void cpool_event_fn(const cpool_event *event);
 
-/* Gives the event's response to the caller, past the event's release; NULL when there is none or it was taken already. On the
- * consumer's thread, before the release. */
+/* Gives the event's response to the caller, past the event's release; NULL when there is none or it was taken
+ * already. On the consumer's thread, before the release. */
 CPOOL_API cpool_response *cpool_event_take_response(const cpool_event *event);
 
-/* --------------------------------------------------------------------------------------------------------------- runtime */
+/* ---------------------------------------------------------------------------------------------------------------
+ * runtime */
 
 enum cpool_loop_mode {
   CPOOL_LOOP_THREAD = 1, /* a thread of its own, named, all signals blocked; the default */
-  CPOOL_LOOP_UV = 2,     /* the caller's uv_loop_t: new, free and the loop itself on one thread; uv_run stays the caller's, and returns
-                            when nothing is in flight: what other threads submit then waits until it is run again */
-  CPOOL_LOOP_MANUAL = 3  /* any foreign loop: watch cpool_runtime_fd, call cpool_runtime_step */
+  CPOOL_LOOP_UV = 2, /* the caller's uv_loop_t: new, free and the loop itself on one thread. uv_run stays the caller's
+                            and returns when nothing is in flight: what other threads submit then waits for the next */
+  CPOOL_LOOP_MANUAL = 3 /* any foreign loop: watch cpool_runtime_fd, call cpool_runtime_step */
 };
 
 enum cpool_log_level { CPOOL_LOG_ERROR = 1, CPOOL_LOG_WARNING = 2, CPOOL_LOG_INFO = 3, CPOOL_LOG_DEBUG = 4 };
 
-/* One line without newline, borrowed until the call returns. Any thread; must not call into the library. Secrets (credentials, header
- * values, bodies, query strings) are never in it. */
+/* One line without newline, borrowed until the call returns. Any thread; must not call into the library. Secrets
+ * (credentials, header values, bodies, query strings) are never in it. */
 typedef void cpool_log_fn(void *user, int32_t level, const char *category, const char *line);
 
 typedef struct cpool_runtime_options {
@@ -214,15 +221,16 @@ CPOOL_API int cpool_runtime_new(cpool_runtime **out, const cpool_runtime_options
 /* Manual mode: a descriptor to poll for reading; readable when cpool_runtime_step has something to do, timers included.
  * Belongs to the runtime. CPOOL_EINVAL in the other modes. */
 CPOOL_API int cpool_runtime_fd(cpool_runtime *);
-/* Manual mode: does what is due and returns; waits for something to do at most max_wait_ms (0: not at all; CPOOL_OFF: for ever).
- * The thread that steps is the loop thread for the time of the call; one thread at a time.
+/* Manual mode: does what is due and returns; waits for something to do at most max_wait_ms (0: not at all;
+ * CPOOL_OFF: for ever). The thread that steps is the loop thread for the time of the call; one thread at a time.
  * CPOOL_EDEADLK: inside a callback. CPOOL_EBUSY: another thread is stepping. CPOOL_EINVAL: not manual mode. */
 CPOOL_API int cpool_runtime_step(cpool_runtime *, int64_t max_wait_ms);
-/* [waits] for the loop's thread in CPOOL_LOOP_THREAD mode. In CPOOL_LOOP_UV mode on the loop's thread, and the loop must turn once
- * more before it is closed. CPOOL_EBUSY: a pool on it is not freed yet. NULL is CPOOL_OK. */
+/* [waits] for the loop's thread in CPOOL_LOOP_THREAD mode. In CPOOL_LOOP_UV mode on the loop's thread, and the loop
+ * must turn once more before it is closed. CPOOL_EBUSY: a pool on it is not freed yet. NULL is CPOOL_OK. */
 CPOOL_API int cpool_runtime_free(cpool_runtime *);
 
-/* ----------------------------------------------------------------------------------------------------------------- queue */
+/* -----------------------------------------------------------------------------------------------------------------
+ * queue */
 
 typedef struct cpool_queue_options {
   size_t size;
@@ -233,146 +241,154 @@ typedef struct cpool_queue_options {
 CPOOL_API void cpool_queue_options_init_sized(cpool_queue_options *, size_t size);
 #define cpool_queue_options_init(p) cpool_queue_options_init_sized((p), sizeof *(p))
 
-/* Gives a queue; it serves any number of pools and runtimes. Events count their bytes (bodies, headers and bookkeeping) until they
- * are released: above the high mark the transfers that feed the queue stop reading and new submits that name it get CPOOL_EFULL, until the
- * count is at the low mark. Final events are never refused. CPOOL_ENOMEM. */
+/* Gives a queue; it serves any number of pools and runtimes. Events count their bytes (bodies, headers and
+ * bookkeeping) until they are released: above the high mark the transfers that feed the queue stop reading and new
+ * submits that name it get CPOOL_EFULL, until the count is at the low mark. Final events are never refused.
+ * CPOOL_ENOMEM. */
 CPOOL_API int cpool_queue_new(cpool_queue **out, const cpool_queue_options *options) CPOOL_MUST_CHECK;
-/* A descriptor to poll for reading: readable while an event waits. The library drains it; wake-ups may be spurious. Belongs to the
- * queue. CPOOL_ESYSTEM: no descriptor left. */
+/* A descriptor to poll for reading: readable while an event waits. The library drains it; wake-ups may be spurious.
+ * Belongs to the queue. CPOOL_ESYSTEM: no descriptor left. */
 CPOOL_API int cpool_queue_fd(cpool_queue *);
-/* [waits] at most timeout_ms (0: not at all; CPOOL_OFF: for ever) and returns the number of events put into `events` (at most max), oldest
- * first; 0 on time-out or wake. Any number of threads. With 0 ms it is legal inside callbacks, and a result below max means that the
- * queue was emptied. */
+/* [waits] at most timeout_ms (0: not at all; CPOOL_OFF: for ever) and returns the number of events put into
+ * `events` (at most max), oldest first; 0 on time-out or wake. Any number of threads. With 0 ms it is legal inside
+ * callbacks, and a result below max means that the queue was emptied. */
 CPOOL_API int cpool_queue_wait(cpool_queue *, const cpool_event **events, int32_t max, int64_t timeout_ms);
 /* Ends the life of `count` events that cpool_queue_wait returned. Each exactly once, in any order, on any thread. */
 CPOOL_API void cpool_queue_release(cpool_queue *, const cpool_event *const *events, int32_t count);
 /* Lets one waiting (or else the next) cpool_queue_wait return 0 early. */
 CPOOL_API void cpool_queue_wake(cpool_queue *);
-/* Releases what still waits and frees. CPOOL_EBUSY: a request in flight or a pool names it, events that were taken out are not released,
- * or a thread waits in it. NULL is CPOOL_OK. */
+/* Releases what still waits and frees. CPOOL_EBUSY: a request in flight or a pool names it, events that were taken
+ * out are not released, or a thread waits in it. NULL is CPOOL_OK. */
 CPOOL_API int cpool_queue_free(cpool_queue *);
 
-/* ------------------------------------------------------------------------------------------------------------- HTTP pool */
+/* -------------------------------------------------------------------------------------------------------------
+ * HTTP pool */
 
 enum cpool_address_policy {
   CPOOL_ADDRESS_ANY = 1,   /* the default */
-  CPOOL_ADDRESS_PUBLIC = 2 /* loopback, private, link-local, shared, mapped, NAT64 and other special ranges are refused */
+  CPOOL_ADDRESS_PUBLIC = 2 /* loopback, private, link-local, shared, mapped, NAT64, other special ranges are refused */
 };
 
 enum cpool_tls_version { CPOOL_TLS_1_2 = 12, CPOOL_TLS_1_3 = 13 };
 
-/* Meaning, range, default and whether live: docs/OPTIONS.md, made from the same table that checks the values. *Host* means scheme + host +
- * port (+ unix socket path), summed over identities and addresses. */
+/* Meaning, range, default and whether live: docs/OPTIONS.md, made from the same table that checks the values.
+ * *Host* means scheme + host + port (+ unix socket path), summed over identities and addresses. */
 typedef struct cpool_http_options {
   size_t size;
-  int32_t max_connections;           /* sockets open at a time */
+  int32_t max_connections; /* sockets open at a time */
   int32_t max_connections_per_host;
-  int32_t max_pending;               /* requests waiting for a connection */
-  int32_t max_closing;               /* sockets shut down but not yet closed */
-  int32_t max_origins;               /* hosts remembered */
-  int32_t max_identities;            /* different TLS and address settings among the sessions in use */
+  int32_t max_pending;    /* requests waiting for a connection */
+  int32_t max_closing;    /* sockets shut down but not yet closed */
+  int32_t max_origins;    /* hosts remembered */
+  int32_t max_identities; /* different TLS and address settings among the sessions in use */
   int32_t max_requests_per_connection;
-  int32_t address_policy;            /* enum cpool_address_policy; default of the sessions */
-  int64_t acquire_timeout_ms;        /* submit until dispatch */
-  int64_t connect_timeout_ms;        /* dispatch until TLS is done, DNS included */
-  int64_t sock_read_timeout_ms;      /* longest silence while sending or receiving */
-  int64_t total_timeout_ms;          /* submit until the final event */
-  int64_t keepalive_timeout_ms;      /* longest idle time of a connection; a shorter Keep-Alive hint of the server is obeyed */
-  int64_t max_lifetime_ms;           /* longest life of a connection; it ends when idle or after its response */
-  double max_lifetime_jitter_ratio;  /* share of max_lifetime_ms taken off at random */
-  int64_t race_delay_ms;             /* between two addresses of one host (RFC 8305) */
-  int64_t max_response_bytes;        /* body */
-  int64_t max_header_bytes;          /* status line and headers of one response */
-  int64_t ttl_dns_cache_ms;          /* longest use of a DNS answer; its own TTL when shorter */
-  int64_t dns_min_ttl_ms;            /* shortest use of a DNS answer */
-  int64_t dns_negative_ttl_ms;       /* use of the answer "no such name" */
-  int64_t dns_timeout_ms;            /* one name, all tries */
-  int32_t dns_max_entries;           /* names remembered */
-  const char *dns_servers;           /* "127.0.0.1:5353,[::1]:53"; NULL: the system's */
-  const char *dns_hosts_file;        /* NULL: /etc/hosts */
-  const char *user_agent;            /* NULL: "libcpool/VERSION"; "": none */
-  cpool_queue *queue;                /* pool events; at most one of queue and on_event; borrows until the closed event */
+  int32_t address_policy;           /* enum cpool_address_policy; default of the sessions */
+  int64_t acquire_timeout_ms;       /* submit until dispatch */
+  int64_t connect_timeout_ms;       /* dispatch until TLS is done, DNS included */
+  int64_t sock_read_timeout_ms;     /* longest silence while sending or receiving */
+  int64_t total_timeout_ms;         /* submit until the final event */
+  int64_t keepalive_timeout_ms;     /* longest idle time of a connection; a server's shorter hint is obeyed */
+  int64_t max_lifetime_ms;          /* longest life of a connection; it ends when idle or after its response */
+  double max_lifetime_jitter_ratio; /* share of max_lifetime_ms taken off at random */
+  int64_t race_delay_ms;            /* between two addresses of one host (RFC 8305) */
+  int64_t max_response_bytes;       /* body */
+  int64_t max_header_bytes;         /* status line and headers of one response */
+  int64_t ttl_dns_cache_ms;         /* longest use of a DNS answer; its own TTL when shorter */
+  int64_t dns_min_ttl_ms;           /* shortest use of a DNS answer */
+  int64_t dns_negative_ttl_ms;      /* use of the answer "no such name" */
+  int64_t dns_timeout_ms;           /* one name, all tries */
+  int32_t dns_max_entries;          /* names remembered */
+  const char *dns_servers;          /* "127.0.0.1:5353,[::1]:53"; NULL: the system's */
+  const char *dns_hosts_file;       /* NULL: /etc/hosts */
+  const char *user_agent;           /* NULL: "libcpool/VERSION"; "": none */
+  cpool_queue *queue;               /* pool events; not together with on_event; borrows until the closed event */
   cpool_event_fn *on_event;
   void *user;
 } cpool_http_options;
 
 CPOOL_API void cpool_http_options_init_sized(cpool_http_options *, size_t size);
 #define cpool_http_options_init(p) cpool_http_options_init_sized((p), sizeof *(p))
-/* Sets one field from text: numbers in the key's unit, "off", or a choice of the table. Text values: borrows until cpool_http_new or
- * cpool_http_reconfigure returns. CPOOL_EINVAL: unknown key, or a value that does not parse or is out of range. */
+/* Sets one field from text: a number in the key's unit, "off", or a choice of the table; "" sets a number back to its
+ * default. Text values: borrows until cpool_http_new or cpool_http_reconfigure returns. CPOOL_EINVAL: unknown key, or a
+ * value that does not parse or is out of range. */
 CPOOL_API int cpool_http_options_set(cpool_http_options *, const char *key, const char *value);
 
-/* Gives a pool. runtime NULL: a private one with its own thread, freed with the pool. options NULL: all defaults; copies. *out is untouched on
- * failure. CPOOL_EINVAL names the option; CPOOL_ENOMEM; CPOOL_ESYSTEM. */
+/* Gives a pool. runtime NULL: a private one with its own thread, freed with the pool. options NULL: all defaults;
+ * copies. *out is untouched on failure. CPOOL_EINVAL names the option; CPOOL_ENOMEM; CPOOL_ESYSTEM. */
 CPOOL_API int cpool_http_new(cpool_http **out, cpool_runtime *, const cpool_http_options *options) CPOOL_MUST_CHECK;
 /* [reads] The values in force, defaults filled in. Strings belong to the pool. */
 CPOOL_API int cpool_http_options_get(cpool_http *, cpool_http_options *out);
-/* [posts] Puts live options into force, all or nothing; 0 fields go back to their defaults, so begin with cpool_http_options_get. A lower limit lets
- * surplus connections finish, then retires them; timeouts apply to requests submitted afterwards. queue, on_event and user are not changed.
- * CPOOL_EINVAL: a bad value, or a change to an option that is not live. CPOOL_ECLOSED; CPOOL_ENOMEM. */
+/* [posts] Puts live options into force, all or nothing; 0 fields go back to their defaults, so begin with
+ * cpool_http_options_get. A lower limit lets surplus connections finish, then retires them; timeouts apply to
+ * requests submitted afterwards. queue, on_event and user are not changed. CPOOL_EINVAL: a bad value, or a change
+ * to an option that is not live. CPOOL_ECLOSED; CPOOL_ENOMEM. */
 CPOOL_API int cpool_http_reconfigure(cpool_http *, const cpool_http_options *options);
-/* [posts] Overrides one option for one host, "https://example.com:8443" (default port implied), now and after the host was forgotten.
- * Keys: max_connections_per_host, keepalive_timeout_ms, max_lifetime_ms, max_requests_per_connection. value NULL: the pool's value again.
- * CPOOL_EINVAL: origin, key or value; CPOOL_EFULL: max_origins hosts have overrides; CPOOL_ECLOSED; CPOOL_ENOMEM. */
+/* [posts] Overrides one option for one host, "https://example.com:8443" (default port implied), now and after the
+ * host was forgotten. Keys: max_connections_per_host, keepalive_timeout_ms, max_lifetime_ms,
+ * max_requests_per_connection. value NULL: the pool's value again. CPOOL_EINVAL: origin, key or value; CPOOL_EFULL:
+ * max_origins hosts have overrides; CPOOL_ECLOSED; CPOOL_ENOMEM. */
 CPOOL_API int cpool_http_origin_set(cpool_http *, const char *origin, const char *key, const char *value);
 
-/* [posts] Refuses new submits, lets requests in flight finish for drain_ms (0: none; CPOOL_OFF: for ever), then ends them with CPOOL_ECLOSED
- * and closes all connections. Ends in one CPOOL_EVENT_HTTP_CLOSED, after all final events. Again: an earlier deadline counts. */
+/* [posts] Refuses new submits, lets requests in flight finish for drain_ms (0: none; CPOOL_OFF: for ever), then
+ * ends them with CPOOL_ECLOSED and closes all connections. Ends in one CPOOL_EVENT_HTTP_CLOSED, after all final
+ * events. Again: an earlier deadline counts. */
 CPOOL_API int cpool_http_close_start(cpool_http *, int64_t drain_ms);
-/* Frees a pool whose CPOOL_EVENT_HTTP_CLOSED has been delivered, also from that callback. Earlier: closes without drain and without that
- * event first, in the background; events of requests are still delivered, and the runtime and the queues in use stay CPOOL_EBUSY until it is
- * done. Sessions may be freed before or after. */
+/* Frees a pool whose CPOOL_EVENT_HTTP_CLOSED has been delivered, also from that callback. Earlier: closes without
+ * drain and without that event first, in the background; events of requests are still delivered, and the runtime
+ * and the queues in use stay CPOOL_EBUSY until it is done. Sessions may be freed before or after. */
 CPOOL_API void cpool_http_free(cpool_http *);
-/* [waits] cpool_http_close_start, its event, cpool_http_free. In manual mode it steps the loop. The CPOOL_EVENT_HTTP_CLOSED is delivered
- * as well if the pool has a place for it. CPOOL_EDEADLK: on the loop thread; nothing was done. NULL is CPOOL_OK. */
+/* [waits] cpool_http_close_start, its event, cpool_http_free. In manual mode it steps the loop. The
+ * CPOOL_EVENT_HTTP_CLOSED is delivered as well if the pool has a place for it. CPOOL_EDEADLK: on the loop thread;
+ * nothing was done. NULL is CPOOL_OK. */
 CPOOL_API int cpool_http_close(cpool_http *, int64_t drain_ms);
 
-/* ------------------------------------------------------------------------------------------------------------ statistics */
+/* ------------------------------------------------------------------------------------------------------------
+ * statistics */
 
 /* Gauges are int64_t, counters since the pool was made uint64_t. In every snapshot:
  * opened - closed == total_connections + closing_connections; closed is the sum of the closed_* fields;
  * requests == succeeded + failed + pending_requests + active_requests. */
 typedef struct cpool_http_stats {
   size_t size;
-  int64_t total_connections;    /* open sockets, dialled ones included, those shut down not */
-  int64_t acquired_connections; /* of these: in use by a request */
-  int64_t idle_connections;     /* of these: kept alive without a request */
+  int64_t total_connections;      /* open sockets, dialled ones included, those shut down not */
+  int64_t acquired_connections;   /* of these: in use by a request */
+  int64_t idle_connections;       /* of these: kept alive without a request */
   int64_t connecting_connections; /* of these: being connected, or connected and not used yet */
-  int64_t closing_connections;  /* shut down, not yet closed */
-  int64_t pending_requests;     /* waiting for a connection */
-  int64_t active_requests;      /* dispatched and not ended */
+  int64_t closing_connections;    /* shut down, not yet closed */
+  int64_t pending_requests;       /* waiting for a connection */
+  int64_t active_requests;        /* dispatched and not ended */
   int64_t max_connections, max_connections_per_host, max_pending; /* in force */
-  int64_t origins;              /* hosts remembered */
-  int64_t identities;           /* identities in use */
-  int64_t curl_pending;         /* requests held back inside libcurl; 0 for HTTP/1.1 */
-  uint64_t requests;            /* accepted by submit */
-  uint64_t succeeded;           /* complete HTTP answers of any status code */
-  uint64_t failed;              /* ended otherwise; cancelled and timed out ones included */
-  uint64_t refused;             /* submits that returned an error */
+  int64_t origins;                                                /* hosts remembered */
+  int64_t identities;                                             /* identities in use */
+  int64_t curl_pending; /* requests held back inside libcurl; 0 for HTTP/1.1 */
+  uint64_t requests;    /* accepted by submit */
+  uint64_t succeeded;   /* complete HTTP answers of any status code */
+  uint64_t failed;      /* ended otherwise; cancelled and timed out ones included */
+  uint64_t refused;     /* submits that returned an error */
   uint64_t cancelled, timeout_acquire, timeout_connect, timeout_read, timeout_total; /* of the failed */
-  uint64_t repeated;            /* attempts after the first, when a reused connection proved dead */
-  uint64_t repeat_refused;      /* attempts not made since repeating was not safe */
-  uint64_t opened, closed;      /* sockets */
-  uint64_t reused;              /* requests that began on a connection used before */
-  uint64_t closed_peer;         /* by the peer while idle */
-  uint64_t closed_unsolicited;  /* the peer sent bytes while idle */
-  uint64_t closed_idle;         /* keepalive_timeout_ms or the server's hint */
-  uint64_t closed_lifetime;     /* max_lifetime_ms */
-  uint64_t closed_requests;     /* max_requests_per_connection or the server's hint */
-  uint64_t closed_response;     /* the response ended the connection (Connection: close, HTTP/1.0) */
-  uint64_t closed_error;        /* the exchange failed */
-  uint64_t closed_cancelled;    /* the request on it was cancelled or timed out */
-  uint64_t closed_evicted;      /* idle, and its place was needed or its limit was lowered */
-  uint64_t closed_dial;         /* never carried a request: failed, lost a race */
-  uint64_t closed_pool;         /* the pool closed */
+  uint64_t repeated;           /* attempts after the first, when a reused connection proved dead */
+  uint64_t repeat_refused;     /* attempts not made since repeating was not safe */
+  uint64_t opened, closed;     /* sockets */
+  uint64_t reused;             /* requests that began on a connection used before */
+  uint64_t closed_peer;        /* by the peer while idle */
+  uint64_t closed_unsolicited; /* the peer sent bytes while idle */
+  uint64_t closed_idle;        /* keepalive_timeout_ms or the server's hint */
+  uint64_t closed_lifetime;    /* max_lifetime_ms */
+  uint64_t closed_requests;    /* max_requests_per_connection or the server's hint */
+  uint64_t closed_response;    /* the response ended the connection (Connection: close, HTTP/1.0) */
+  uint64_t closed_error;       /* the exchange failed */
+  uint64_t closed_cancelled;   /* the request on it was cancelled or timed out */
+  uint64_t closed_evicted;     /* idle, and its place was needed or its limit was lowered */
+  uint64_t closed_dial;        /* never carried a request: failed, lost a race */
+  uint64_t closed_pool;        /* the pool closed */
   uint64_t dns_hits, dns_misses, dns_failures;
   uint64_t bytes_sent, bytes_received; /* HTTP heads and bodies, TLS overhead excluded */
 } cpool_http_stats;
 
 CPOOL_API void cpool_http_stats_init_sized(cpool_http_stats *, size_t size);
 #define cpool_http_stats_init(p) cpool_http_stats_init_sized((p), sizeof *(p))
-/* [reads] One consistent snapshot, at most one turn of the loop old; an event may be delivered before the turn that made it ends. Between
- * the closed event and cpool_http_free: the final totals. */
+/* [reads] One consistent snapshot, at most one turn of the loop old; an event may be delivered before the turn that
+ * made it ends. Between the closed event and cpool_http_free: the final totals. */
 CPOOL_API int cpool_http_stats_get(cpool_http *, cpool_http_stats *out);
 
 enum cpool_http_phase {
@@ -397,27 +413,30 @@ CPOOL_API int cpool_http_histogram_get(cpool_http *, int32_t phase, cpool_histog
 
 typedef struct cpool_origin_stats {
   char origin[304]; /* "https://example.com:8443", or "http://name:80 via /path" for a unix socket, cut to fit */
-  int64_t total_connections, acquired_connections, idle_connections, connecting_connections, pending_requests, max_connections;
+  int64_t total_connections, acquired_connections, idle_connections, connecting_connections;
+  int64_t pending_requests, max_connections;
   uint64_t requests, succeeded, failed, opened, reused;
 } cpool_origin_stats;
 
-/* [reads] Copies at most max rows of row_size bytes each, and returns how many. Begin with *cursor 0 and call until it returns 0. Hosts that
- * come or go meanwhile may be missed; none appears twice. */
-CPOOL_API int cpool_http_origins_get(cpool_http *, uint64_t *cursor, cpool_origin_stats *rows, size_t row_size, int32_t max);
+/* [reads] Copies at most max rows of row_size bytes each, and returns how many. Begin with *cursor 0 and call until
+ * it returns 0. Hosts that come or go meanwhile may be missed; none appears twice. */
+CPOOL_API int cpool_http_origins_get(cpool_http *, uint64_t *cursor, cpool_origin_stats *rows, size_t row_size,
+                                     int32_t max);
 
-/* --------------------------------------------------------------------------------------------------------------- session */
+/* ---------------------------------------------------------------------------------------------------------------
+ * session */
 
 typedef struct cpool_header {
   const char *name;  /* a token (RFC 9110 section 5.1) */
   const char *value; /* field content (RFC 9110 section 5.5); "" is sent as an empty value */
 } cpool_header;
 
-/* Sessions with equal TLS, address and socket settings share connections; others never do. Base URL, headers and credentials belong to
- * the request and do not keep connections apart. */
+/* Sessions with equal TLS, address and socket settings share connections; others never do. Base URL, headers and
+ * credentials belong to the request and do not keep connections apart. */
 typedef struct cpool_session_options {
   size_t size;
-  const char *base_url;            /* http(s) URL; request URLs that begin with "/" or "?" are appended to it */
-  const cpool_header *headers;     /* sent with each request that does not set the same name */
+  const char *base_url;        /* http(s) URL; request URLs that begin with "/" or "?" are appended to it */
+  const cpool_header *headers; /* sent with each request that does not set the same name */
   size_t header_count;
   const char *username, *password; /* Authorization: Basic (RFC 7617); ':' and control bytes refused in the name */
   const char *bearer_token;        /* Authorization: Bearer (RFC 6750); not together with username */
@@ -428,7 +447,7 @@ typedef struct cpool_session_options {
   const char *client_cert_file;    /* PEM */
   const char *client_key_file;     /* PEM; NULL: in client_cert_file */
   const char *client_key_password;
-  const char *unix_socket_path;    /* connect here; the URL's host is only a name then */
+  const char *unix_socket_path; /* connect here; the URL's host is only a name then */
 } cpool_session_options;
 
 CPOOL_API void cpool_session_options_init_sized(cpool_session_options *, size_t size);
@@ -438,13 +457,15 @@ CPOOL_API int cpool_session_options_set(cpool_session_options *, const char *key
 
 /* The pool's default session, without base URL or headers; belongs to the pool. NULL only for a NULL pool. */
 CPOOL_API cpool_session *cpool_http_session(cpool_http *);
-/* Gives a session; cheap. copies. *out is untouched on failure. Files are read when the first connection needs them: a bad one ends requests with
- * CPOOL_ETLS_CONFIG. CPOOL_EFULL: max_identities; CPOOL_ECLOSED; CPOOL_ENOMEM. */
-CPOOL_API int cpool_session_new(cpool_session **out, cpool_http *, const cpool_session_options *options) CPOOL_MUST_CHECK;
+/* Gives a session; cheap. copies. *out is untouched on failure. Files are read when the first connection needs
+ * them: a bad one ends requests with CPOOL_ETLS_CONFIG. CPOOL_EFULL: max_identities; CPOOL_ECLOSED; CPOOL_ENOMEM. */
+CPOOL_API int cpool_session_new(cpool_session **out, cpool_http *,
+                                const cpool_session_options *options) CPOOL_MUST_CHECK;
 /* Requests in flight keep what they need. */
 CPOOL_API void cpool_session_free(cpool_session *);
 
-/* -------------------------------------------------------------------------------------------------------------- requests */
+/* --------------------------------------------------------------------------------------------------------------
+ * requests */
 
 enum cpool_request_flags {
   CPOOL_REQUEST_REPEATABLE = 1 /* may be sent twice although its method is not idempotent */
@@ -452,15 +473,17 @@ enum cpool_request_flags {
 
 typedef struct cpool_request {
   size_t size;
-  const char *method;          /* a token; NULL: GET, or POST with a body. CONNECT is refused */
-  const char *url;             /* http or https; see base_url. User and password in it are refused; the fragment is not sent */
-  const cpool_header *headers; /* Host, User-Agent, Accept and Content-Type may be set; Content-Length, Transfer-Encoding, Connection may not */
+  const char *method; /* a token; NULL: GET, or POST with a body. CONNECT is refused */
+  const char *url;    /* http or https; see base_url. User and password are refused, the fragment is not sent */
+  const cpool_header *headers; /* not those of framing and connection: Content-Length, Transfer-Encoding, Connection,
+                                  Keep-Alive, Proxy-Connection, Upgrade, TE, Trailer, Expect */
   size_t header_count;
   const void *body;
   size_t body_len;
-  int32_t flags;               /* enum cpool_request_flags */
-  int64_t acquire_timeout_ms, connect_timeout_ms, sock_read_timeout_ms, total_timeout_ms, max_response_bytes; /* 0: the pool's */
-  cpool_queue *queue;          /* where the final event goes: exactly one of queue and on_event; borrows until the event is released */
+  int32_t flags;                                                                          /* enum cpool_request_flags */
+  int64_t acquire_timeout_ms, connect_timeout_ms, sock_read_timeout_ms, total_timeout_ms; /* 0: the pool's */
+  int64_t max_response_bytes;                                                             /* 0: the pool's */
+  cpool_queue *queue; /* the final event's place: this or on_event; borrows until the event is released */
   cpool_event_fn *on_event;
   void *user;
 } cpool_request;
@@ -468,30 +491,35 @@ typedef struct cpool_request {
 CPOOL_API void cpool_request_init_sized(cpool_request *, size_t size);
 #define cpool_request_init(p) cpool_request_init_sized((p), sizeof *(p))
 
-/* [posts] Starts a request; copies. *out (may be NULL) is set before the request can complete. Ends in one CPOOL_EVENT_RESPONSE.
- * When a reused connection turns out to be dead, the request is sent again if nothing of it had been sent, or if its method is idempotent
- * (RFC 9110 section 9.2.2), it has an Idempotency-Key header or CPOOL_REQUEST_REPEATABLE; else it ends with CPOOL_ERESET.
- * CPOOL_EINVAL names the field; CPOOL_EFULL: max_pending requests wait, or the queue is above its high mark; CPOOL_ECLOSED; CPOOL_ENOMEM. */
+/* [posts] Starts a request; copies. *out (may be NULL) is set before the request can complete. Ends in one
+ * CPOOL_EVENT_RESPONSE. When a reused connection turns out to be dead, the request is sent again if nothing of it
+ * had been sent, or if its method is idempotent (RFC 9110 section 9.2.2), it has an Idempotency-Key header or
+ * CPOOL_REQUEST_REPEATABLE; else it ends with CPOOL_ERESET. CPOOL_EINVAL names the field; CPOOL_EFULL: max_pending
+ * requests wait, or the queue is above its high mark; CPOOL_ECLOSED; CPOOL_ENOMEM. */
 CPOOL_API int cpool_submit(cpool_session *, const cpool_request *, cpool_op *out);
-/* [posts] Asks for the end of a request: CPOOL_ECANCELLED, unless it ends otherwise before. CPOOL_ESTALE: it has ended; CPOOL_ENOMEM. */
+/* [posts] Asks for the end of a request: CPOOL_ECANCELLED, unless it ends otherwise before. CPOOL_ESTALE: it has
+ * ended; CPOOL_ENOMEM. */
 CPOOL_API int cpool_cancel(cpool_http *, cpool_op op);
 
-/* [waits] Submit and wait; queue, on_event and user must be unset. Gives *out, also on failure; it stays NULL only when the call was
- * refused. Returns the status of the final event, or why it was refused: as cpool_submit, and CPOOL_EDEADLK. In manual mode it steps. */
+/* [waits] Submit and wait; queue, on_event and user must be unset. Gives *out, also on failure; it stays NULL only
+ * when the call was refused. Returns the status of the final event, or why it was refused: as cpool_submit, and
+ * CPOOL_EDEADLK. In manual mode it steps. */
 CPOOL_API int cpool_perform(cpool_session *, const cpool_request *, cpool_response **out);
 /* [waits] cpool_perform of a GET. */
 CPOOL_API int cpool_get(cpool_session *, const char *url, cpool_response **out);
 
-/* -------------------------------------------------------------------------------------------------------------- response */
+/* --------------------------------------------------------------------------------------------------------------
+ * response */
 
 typedef struct cpool_response_info {
   size_t size;
-  int32_t http_version;    /* 10 or 11; 0: no answer */
-  int32_t reused;          /* 1: the connection had carried a request before */
-  int32_t attempts;        /* times the request was begun on a connection; 0: never dispatched */
+  int32_t http_version; /* 10 or 11; 0: no answer */
+  int32_t reused;       /* 1: the connection had carried a request before */
+  int32_t attempts;     /* times the request was begun on a connection; 0: never dispatched */
   int32_t header_count;
-  uint64_t connection;     /* number of the connection in this pool, from 1; 0: none */
-  int64_t queue_us, dns_us, connect_us, tls_us, first_byte_us, total_us; /* as enum cpool_http_phase; CPOOL_OFF: did not happen */
+  uint64_t connection; /* number of the connection in this pool, from 1; 0: none */
+  /* as enum cpool_http_phase; CPOOL_OFF: did not happen */
+  int64_t queue_us, dns_us, connect_us, tls_us, first_byte_us, total_us;
   uint64_t bytes_sent, bytes_received;
   char remote_address[64]; /* "192.0.2.1:443", "[2001:db8::1]:443" or "unix"; "" if none */
 } cpool_response_info;
@@ -499,13 +527,13 @@ typedef struct cpool_response_info {
 CPOOL_API void cpool_response_info_init_sized(cpool_response_info *, size_t size);
 #define cpool_response_info_init(p) cpool_response_info_init_sized((p), sizeof *(p))
 
-/* A response is not changed after its event; any thread may read it, one at a time may free it. Pointers live until cpool_response_free (or the
- * release of the event that it was not taken from). */
+/* A response is not changed after its event; any thread may read it, one at a time may free it. Pointers live until
+ * cpool_response_free (or the release of the event that it was not taken from). */
 
 /* HTTP status code; 0 when no complete head arrived, or resp is NULL. */
 CPOOL_API int cpool_response_status(const cpool_response *);
-/* The body, and its length in *len (may be NULL). Never NULL for a response, and followed by a NUL that is not counted. What had arrived when
- * the request failed is there too. */
+/* The body, and its length in *len (may be NULL). Never NULL for a response, and followed by a NUL that is not
+ * counted. What had arrived when the request failed is there too. */
 CPOOL_API const void *cpool_response_body(const cpool_response *, size_t *len);
 /* Value of the first header of that name (case does not matter), or NULL. */
 CPOOL_API const char *cpool_response_header(const cpool_response *, const char *name);

@@ -11,7 +11,7 @@ typedef void *cpool__realloc_fn(void *context, void *ptr, size_t size);
 void *cpool__malloc(size_t size);
 void *cpool__calloc(size_t count, size_t size);
 void *cpool__realloc(void *ptr, size_t size);
-void  cpool__free(void *ptr); /* NULL is legal */
+void cpool__free(void *ptr);           /* NULL is legal */
 char *cpool__strdup(const char *text); /* NULL in, NULL out */
 
 /* One function does it all: size 0 frees, ptr NULL allocates. NULL restores the C library's. */

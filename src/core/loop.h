@@ -13,10 +13,10 @@ enum { CPOOL__LOOP_HANDLES = 6 };
 
 struct cpool_runtime {
   /* Fixed before a second thread sees the runtime. */
-  int mode;          /* enum cpool_loop_mode */
-  bool is_private;   /* see cpool__runtime_make_private */
-  uv_loop_t *loop;   /* own_loop or the host's; NULL: not made yet */
-  pthread_t thread;  /* UV mode: the thread that made it; thread mode: the loop's, for its joiner */
+  int mode;         /* enum cpool_loop_mode */
+  bool is_private;  /* see cpool__runtime_make_private */
+  uv_loop_t *loop;  /* own_loop or the host's; NULL: not made yet */
+  pthread_t thread; /* UV mode: the thread that made it; thread mode: the loop's, for its joiner */
   char thread_name[16];
   struct cpool__log log;
   struct cpool__fork_mark fork_mark;
@@ -28,9 +28,9 @@ struct cpool_runtime {
   _Atomic bool stepping;     /* manual mode: a thread is the loop thread */
 
   /* Loop thread. */
-  bool ready;       /* a socket, the timer or what the last turn left over asks for a turn */
+  bool ready; /* a socket, the timer or what the last turn left over asks for a turn */
   bool in_turn;
-  bool stopping;    /* thread mode: the loop ends as soon as no work is left */
+  bool stopping;     /* thread mode: the loop ends as soon as no work is left */
   bool frees_itself; /* thread mode: nobody joins the thread */
   int keep_count;
   uint64_t now_us;
@@ -44,14 +44,14 @@ struct cpool_runtime {
 
   /* libuv. All are open from new until the end; handles lists those that need closing. */
   uv_loop_t own_loop;
-  uv_poll_t sockets;    /* on the poller's epoll set */
-  uv_async_t wake;      /* also what keeps uv_run going, see cpool__runtime_keep */
+  uv_poll_t sockets; /* on the poller's epoll set */
+  uv_async_t wake;   /* also what keeps uv_run going, see cpool__runtime_keep */
   uv_prepare_t prepare;
   uv_check_t check;
-  uv_idle_t nudge;      /* active: a turn is due at once. Host's and own thread's loops */
-  uv_timer_t timer;     /* host's and own thread's loops */
-  uv_poll_t clock;      /* manual mode: on timer_fd, since a uv_timer_t does not show in the loop's descriptor */
-  int timer_fd;         /* -1: none */
+  uv_idle_t nudge;  /* active: a turn is due at once. Host's and own thread's loops */
+  uv_timer_t timer; /* host's and own thread's loops */
+  uv_poll_t clock;  /* manual mode: on timer_fd, since a uv_timer_t does not show in the loop's descriptor */
+  int timer_fd;     /* -1: none */
   uv_handle_t *handles[CPOOL__LOOP_HANDLES];
   int handle_count;
 };

@@ -12,9 +12,9 @@ typedef void cpool__poller_fn(void *owner, int fd, uint32_t events);
 struct cpool__poller_record {
   cpool__poller_fn *fn; /* NULL: not watched */
   void *owner;
-  uint32_t want, have;  /* have: what the epoll set holds; 0: not in it */
-  uint32_t generation;  /* travels with each event: events of an fd's earlier life are dropped */
-  int32_t next_dirty;   /* fd of the next changed record, -1: last, -2: not in the list */
+  uint32_t want, have; /* have: what the epoll set holds; 0: not in it */
+  uint32_t generation; /* travels with each event: events of an fd's earlier life are dropped */
+  int32_t next_dirty;  /* fd of the next changed record, -1: last, -2: not in the list */
 };
 
 struct cpool__poller {

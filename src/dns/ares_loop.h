@@ -18,7 +18,7 @@ struct cpool__ares_answer {
   int status; /* CPOOL_OK (count > 0), CPOOL_EDNS_NOTFOUND, CPOOL_EDNS_FAILED, CPOOL_ENOMEM */
   int native; /* c-ares code */
   int count;
-  int64_t ttl_ms; /* the shortest of all records, aliases included */
+  int64_t ttl_ms;                                        /* the shortest of all records, aliases included */
   struct cpool__address addresses[CPOOL__DNS_ADDRESSES]; /* port 0, in the order of the answer, none twice */
 };
 

@@ -48,8 +48,8 @@ struct cpool__dial_result {
 struct cpool__dial_attempt {
   struct cpool__dial *dial;
   struct cpool__address address;
-  int fd;       /* -1: free */
-  int family;   /* with bit: its place in `tried` */
+  int fd;     /* -1: free */
+  int family; /* with bit: its place in `tried` */
   unsigned bit;
   uint64_t begun_us;
 };
@@ -60,9 +60,9 @@ struct cpool__dial {
   const struct cpool__dial_owner *owner;
   const char *host; /* borrowed until done or cancel */
   uint16_t port;
-  int32_t policy;   /* enum cpool_address_policy */
+  int32_t policy;        /* enum cpool_address_policy */
   int64_t race_delay_ms; /* negative: the next address only when one failed */
-  int prefer_family; /* AF_INET: an earlier dial of this host found IPv6 dead; else 0 */
+  int prefer_family;     /* AF_INET: an earlier dial of this host found IPv6 dead; else 0 */
   struct cpool__dial_result result;
   /* private */
   struct cpool__lookup lookup;

@@ -16,7 +16,7 @@ enum { CPOOL__DNS_ADDRESSES = 32 }; /* kept per family of a name */
  * leaves it to c-ares. */
 struct cpool__dns_options {
   int64_t ttl_max_ms, ttl_min_ms, negative_ttl_ms, timeout_ms;
-  int32_t max_entries; /* names; negative: no bound */
+  int32_t max_entries;    /* names; negative: no bound */
   const char *servers;    /* csv with ports, NULL: the system's; copied */
   const char *hosts_file; /* NULL: /etc/hosts; copied */
 };
@@ -31,9 +31,9 @@ enum cpool__family { CPOOL__FAMILY_V6, CPOOL__FAMILY_V4, CPOOL__FAMILIES };
 
 /* What is known of one family of a name at the moment. */
 struct cpool__family_answer {
-  bool ended;  /* an answer, or a failure, is there */
-  int status;  /* CPOOL_OK (count > 0), CPOOL_EDNS_NOTFOUND, CPOOL_EDNS_FAILED, CPOOL_ENOMEM */
-  int native;  /* c-ares code */
+  bool ended; /* an answer, or a failure, is there */
+  int status; /* CPOOL_OK (count > 0), CPOOL_EDNS_NOTFOUND, CPOOL_EDNS_FAILED, CPOOL_ENOMEM */
+  int native; /* c-ares code */
   int count;
   struct cpool__address *addresses; /* port 0 */
 };

@@ -66,7 +66,8 @@ int cpool_perform(cpool_session *session, const cpool_request *request, cpool_re
   if (rc != CPOOL_OK)
     return rc;
   if (own.queue != NULL || own.on_event != NULL || own.user != NULL)
-    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "perform: queue, on_event and user of the request must be unset");
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER,
+                         "perform: queue, on_event and user of the request must be unset");
   cpool_runtime *rt = session->pool->rt;
   if (!cpool__runtime_may_wait(rt))
     return cpool__refuse(CPOOL_EDEADLK, CPOOL_LAYER_CALLER, "perform: would wait for the thread that it runs on");

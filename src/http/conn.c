@@ -27,10 +27,9 @@ static const unsigned char legal[] = {
 
 static const char *reason_name(enum cpool__close_reason reason)
 {
-  static const char *const names[] = {
-      "none",
+  static const char *const names[] = {"none",
 #define NAME(name, field) #name,
-      CPOOL__CLOSE_REASONS(NAME)
+                                      CPOOL__CLOSE_REASONS(NAME)
 #undef NAME
   };
   return names[reason];
@@ -80,14 +79,14 @@ void cpool__count_closed(cpool_http *pool, enum cpool__close_reason reason)
 {
   pool->stats.now.closed++;
   switch (reason) {
-#define CASE(name, field)                                                                                                     \
-  case CPOOL__CLOSE_##name:                                                                                                   \
-    pool->stats.now.field++;                                                                                                  \
+#define CASE(name, field)                                                                                              \
+  case CPOOL__CLOSE_##name:                                                                                            \
+    pool->stats.now.field++;                                                                                           \
     break;
     CPOOL__CLOSE_REASONS(CASE)
 #undef CASE
-    case CPOOL__CLOSE_NONE:
-      assert(!"a close without a reason");
+  case CPOOL__CLOSE_NONE:
+    assert(!"a close without a reason");
   }
   cpool__http_touch(pool);
 }

@@ -21,26 +21,20 @@
 
 struct cpool__transfer;
 
-enum cpool__conn_state {
-  CPOOL__CONN_STOCK,
-  CPOOL__CONN_BUSY,
-  CPOOL__CONN_IDLE,
-  CPOOL__CONN_CLOSING,
-  CPOOL__CONN_GONE
-};
+enum cpool__conn_state { CPOOL__CONN_STOCK, CPOOL__CONN_BUSY, CPOOL__CONN_IDLE, CPOOL__CONN_CLOSING, CPOOL__CONN_GONE };
 
 /* X(name, field of cpool_http_stats) */
-#define CPOOL__CLOSE_REASONS(X)                                                                                               \
-  X(PEER, closed_peer)                                                                                                        \
-  X(UNSOLICITED, closed_unsolicited)                                                                                          \
-  X(IDLE, closed_idle)                                                                                                        \
-  X(LIFETIME, closed_lifetime)                                                                                                \
-  X(REQUESTS, closed_requests)                                                                                                \
-  X(RESPONSE, closed_response)                                                                                                \
-  X(ERROR, closed_error)                                                                                                      \
-  X(CANCELLED, closed_cancelled)                                                                                              \
-  X(EVICTED, closed_evicted)                                                                                                  \
-  X(DIAL, closed_dial)                                                                                                        \
+#define CPOOL__CLOSE_REASONS(X)                                                                                        \
+  X(PEER, closed_peer)                                                                                                 \
+  X(UNSOLICITED, closed_unsolicited)                                                                                   \
+  X(IDLE, closed_idle)                                                                                                 \
+  X(LIFETIME, closed_lifetime)                                                                                         \
+  X(REQUESTS, closed_requests)                                                                                         \
+  X(RESPONSE, closed_response)                                                                                         \
+  X(ERROR, closed_error)                                                                                               \
+  X(CANCELLED, closed_cancelled)                                                                                       \
+  X(EVICTED, closed_evicted)                                                                                           \
+  X(DIAL, closed_dial)                                                                                                 \
   X(POOL, closed_pool)
 
 enum cpool__close_reason {

@@ -20,7 +20,9 @@
 #include "http/request.h"
 #include "http/transfer.h"
 
-enum { PRUNE_AFTER_MS = 1001 }; /* libcurl looks at its idle connections when a transfer starts, at most once in 1000 ms */
+enum {
+  PRUNE_AFTER_MS = 1001
+}; /* libcurl looks at its idle connections when a transfer starts, at most once in 1000 ms */
 
 static void run(struct cpool__curl *curl, int fd, int mask)
 {
@@ -73,7 +75,8 @@ void cpool__curl_socket_event(void *owner, int fd, uint32_t events)
   if (conn->owner == NULL) {
     cpool__idle_event(conn);
   } else if (conn->in_curl) {
-    if (conn->owner->req != NULL) /* libcurl shows a header when its line is whole: its bytes are signs of life before */
+    if (conn->owner->req !=
+        NULL) /* libcurl shows a header when its line is whole: its bytes are signs of life before */
       conn->owner->req->activity_ms = cpool__runtime_now_ms(conn->pool->rt);
     run(conn->owner->curl, fd, curl_mask(events));
   }
@@ -260,7 +263,8 @@ void cpool__identity_unused(struct cpool__msg *msg)
   struct cpool__identity *identity = cpool__container_of(msg, struct cpool__identity, unused_msg);
   cpool_http *pool = identity->pool;
   pthread_mutex_lock(&pool->identities.lock);
-  while (identity->refs == 0 && identity->curl != NULL) { /* a session may take it up again, and let go again, meanwhile */
+  while (identity->refs == 0 &&
+         identity->curl != NULL) { /* a session may take it up again, and let go again, meanwhile */
     pthread_mutex_unlock(&pool->identities.lock);
     cpool__curl_free(identity->curl, CPOOL__CLOSE_EVICTED);
     pthread_mutex_lock(&pool->identities.lock);

@@ -21,13 +21,13 @@ struct cpool__curl {
   struct cpool__list active; /* transfers in the multi */
   struct cpool__list free;   /* transfers ready for use, last used first */
   struct cpool__list routes;
-  struct cpool__timer timer; /* libcurl's wish */
+  struct cpool__timer timer;    /* libcurl's wish */
   struct cpool__task kick_task; /* libcurl wants to run now */
   struct cpool__task done_task; /* libcurl may have finished transfers */
   struct cpool__timer prune_timer;
   struct cpool__transfer *pruner; /* a handle that never connects: it makes libcurl close what is dead */
   uint32_t closing_count, idle_count;
-  long cap; /* of sockets, as libcurl was told */
+  long cap;                /* of sockets, as libcurl was told */
   int32_t untouched_count; /* transfers that libcurl has not begun: held back by its own queue */
 };
 

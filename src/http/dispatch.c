@@ -116,7 +116,8 @@ static void connected(struct cpool__dialling *dialling)
     cpool__count_closed(pool, CPOOL__CLOSE_DIAL);
     cpool__conn_free(conn, CPOOL__CLOSE_DIAL);
     if (req != NULL)
-      cpool__request_fail(req, CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, 0, CPOOL_ERROR_NOTHING_SENT, "no memory for a connection");
+      cpool__request_fail(req, CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, 0, CPOOL_ERROR_NOTHING_SENT,
+                          "no memory for a connection");
     return;
   }
   if (req == NULL) {
@@ -149,8 +150,10 @@ static void on_done(struct cpool__dial *dial)
     cpool__request_finish(req, &error);
 }
 
-static const struct cpool__dial_owner dial_owner = {
-    .grant = on_grant, .opened = on_opened, .closed = on_closed, .done = on_done};
+static const struct cpool__dial_owner dial_owner = {.grant = on_grant,
+                                                    .opened = on_opened,
+                                                    .closed = on_closed,
+                                                    .done = on_done};
 
 static void dial(struct cpool__request *req, struct cpool__conn *conn)
 {
@@ -190,7 +193,8 @@ static void open_place(cpool_http *pool, struct cpool__request *req)
   cpool__request_dispatched(req);
   cpool__request_connecting(req);
   if (conn == NULL) {
-    cpool__request_fail(req, CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, 0, CPOOL_ERROR_NOTHING_SENT, "no memory for a connection");
+    cpool__request_fail(req, CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, 0, CPOOL_ERROR_NOTHING_SENT,
+                        "no memory for a connection");
     return;
   }
   cpool__place_open(&pool->admission, &conn->place, &req->route->group);
@@ -241,17 +245,17 @@ void cpool__dispatch(struct cpool__task *task)
     struct cpool__request *req =
         decision.waiter != NULL ? cpool__container_of(decision.waiter, struct cpool__request, waiter) : NULL;
     switch (decision.kind) {
-      case CPOOL__DECISION_NONE:
-        return;
-      case CPOOL__DECISION_REUSE:
-        reuse_place(req, cpool__conn_of_place(decision.place));
-        break;
-      case CPOOL__DECISION_OPEN:
-        open_place(pool, req);
-        break;
-      case CPOOL__DECISION_EVICT:
-        cpool__conn_retire(cpool__conn_of_place(decision.place), CPOOL__CLOSE_EVICTED);
-        break;
+    case CPOOL__DECISION_NONE:
+      return;
+    case CPOOL__DECISION_REUSE:
+      reuse_place(req, cpool__conn_of_place(decision.place));
+      break;
+    case CPOOL__DECISION_OPEN:
+      open_place(pool, req);
+      break;
+    case CPOOL__DECISION_EVICT:
+      cpool__conn_retire(cpool__conn_of_place(decision.place), CPOOL__CLOSE_EVICTED);
+      break;
     }
   }
 }

@@ -11,13 +11,13 @@ struct cpool__request;
 /* A dial under way: for one request, or, when that was served otherwise, for whoever comes next. */
 struct cpool__dialling {
   struct cpool__dial dial;
-  struct cpool__link link;     /* pool->dials */
+  struct cpool__link link; /* pool->dials */
   struct cpool__route *route;
-  struct cpool__request *req;  /* NULL: orphan */
-  struct cpool__conn *conn;    /* holds the first place */
+  struct cpool__request *req;                  /* NULL: orphan */
+  struct cpool__conn *conn;                    /* holds the first place */
   struct cpool__place extra[CPOOL__DIAL_RACE]; /* of the raced sockets beyond the first */
   int socket_count, extra_count;
-  struct cpool__timer timer;   /* of an orphan: connect_timeout_ms */
+  struct cpool__timer timer; /* of an orphan: connect_timeout_ms */
 };
 
 /* The pool's task. */

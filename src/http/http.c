@@ -225,7 +225,8 @@ static void cut(cpool_http *pool)
   struct cpool__link *link;
   pool->state = CPOOL__HTTP_CUT;
   while ((link = cpool__list_first(&pool->requests)) != NULL)
-    cpool__request_cut(cpool__container_of(link, struct cpool__request, link), CPOOL_ECLOSED, CPOOL_LAYER_POOL, "the pool is closing");
+    cpool__request_cut(cpool__container_of(link, struct cpool__request, link), CPOOL_ECLOSED, CPOOL_LAYER_POOL,
+                       "the pool is closing");
   while ((link = cpool__list_first(&pool->dials)) != NULL)
     cpool__dialling_cancel(cpool__container_of(link, struct cpool__dialling, link));
 }
@@ -443,7 +444,7 @@ void cpool_http_free(cpool_http *pool)
 {
   int open = CPOOL__END_OPEN;
   if (pool == NULL || !cpool__fork_mark_same_process(&pool->fork_mark))
-    return; /* a child's copy of the pool stays as it is: it names the parent's sockets */
+    return;                         /* a child's copy of the pool stays as it is: it names the parent's sockets */
   atomic_fetch_add(&pool->refs, 1); /* a close under way may end, and free, as soon as it finds the pool left */
   if (atomic_compare_exchange_strong(&pool->end_state, &open, CPOOL__END_FREED))
     (void) cpool_http_close_start(pool, 0);

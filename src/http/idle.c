@@ -71,8 +71,9 @@ void cpool__idle_event(struct cpool__conn *conn)
   if (found == 0)
     return;
   if (found > 0)
-    cpool__log(cpool__runtime_log(conn->pool->rt), CPOOL_LOG_INFO, "conn", "#%llu %s: bytes on an idle connection, retired",
-               (unsigned long long) conn->number, conn->route->origin->key);
+    cpool__log(cpool__runtime_log(conn->pool->rt), CPOOL_LOG_INFO, "conn",
+               "#%llu %s: bytes on an idle connection, retired", (unsigned long long) conn->number,
+               conn->route->origin->key);
   cpool__conn_retire(conn, cpool__idle_verdict(conn));
 }
 

@@ -16,7 +16,8 @@
 #include "http/overrides.h"
 #include "http/pool.h"
 
-_Static_assert(sizeof(cpool_origin_stats) == sizeof(((cpool_origin_stats *) 0)->origin) + CPOOL__ORIGIN_WORDS * sizeof(uint64_t),
+_Static_assert(sizeof(cpool_origin_stats) ==
+                   sizeof(((cpool_origin_stats *) 0)->origin) + CPOOL__ORIGIN_WORDS * sizeof(uint64_t),
                "a row is a name and 64-bit words");
 
 int cpool__origin_same(const struct cpool__table_entry *entry, const void *key, size_t len)

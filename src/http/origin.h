@@ -15,7 +15,9 @@
 #include "pool/admission.h"
 #include "pool/janitor.h"
 
-enum { CPOOL__ORIGIN_WORDS = (sizeof(cpool_origin_stats) - sizeof(((cpool_origin_stats *) 0)->origin)) / sizeof(uint64_t) };
+enum {
+  CPOOL__ORIGIN_WORDS = (sizeof(cpool_origin_stats) - sizeof(((cpool_origin_stats *) 0)->origin)) / sizeof(uint64_t)
+};
 
 struct cpool__origin {
   struct cpool__table_entry entry;

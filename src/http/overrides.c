@@ -39,8 +39,8 @@ static struct override *find(cpool_http *pool, const char *origin, size_t len)
 
 static void copy_key(cpool_http_options *to, const cpool_http_options *from, const char *key)
 {
-#define COPY(name)                                                                                                            \
-  if (strcmp(key, #name) == 0)                                                                                                \
+#define COPY(name)                                                                                                     \
+  if (strcmp(key, #name) == 0)                                                                                         \
     to->name = from->name;
   KEYS(COPY)
 #undef COPY
@@ -58,8 +58,8 @@ void cpool__overrides_apply(cpool_http *pool, const char *key, cpool_http_option
   const char *via = strstr(key, " via "); /* a host behind a unix socket goes by its name alone */
   pthread_mutex_lock(&pool->options_lock);
   struct override *override = find(pool, key, via != NULL ? (size_t) (via - key) : strlen(key));
-#define APPLY(name)                                                                                                           \
-  if (override != NULL && override->values.name != 0)                                                                         \
+#define APPLY(name)                                                                                                    \
+  if (override != NULL && override->values.name != 0)                                                                  \
     options->name = override->values.name;
   KEYS(APPLY)
 #undef APPLY
@@ -80,8 +80,8 @@ static void on_set(struct cpool__msg *msg)
 static int parse(const char *key, const char *value, const char **name, cpool_http_options *values)
 {
   const struct cpool__option *option = NULL;
-#define FIND(name)                                                                                                            \
-  if (strcmp(key, #name) == 0)                                                                                                \
+#define FIND(name)                                                                                                     \
+  if (strcmp(key, #name) == 0)                                                                                         \
     option = cpool__options_find(&cpool__http_option_table, key);
   KEYS(FIND)
 #undef FIND

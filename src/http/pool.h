@@ -24,7 +24,11 @@ struct cpool__end;
 #define CPOOL__CLOSING_BIT UINT32_C(0x80000000)
 #define CPOOL__CLOSED_BIT UINT32_C(0x40000000) /* nothing was in flight any more: the loop will not look again */
 
-enum cpool__end_state { CPOOL__END_OPEN, CPOOL__END_CLOSED, CPOOL__END_FREED /* before it was closed: it frees itself */ };
+enum cpool__end_state {
+  CPOOL__END_OPEN,
+  CPOOL__END_CLOSED,
+  CPOOL__END_FREED /* before it was closed: it frees itself */
+};
 
 enum cpool__http_state {
   CPOOL__HTTP_OPEN,
@@ -34,11 +38,11 @@ enum cpool__http_state {
 };
 
 /* X(key): what a request may override; kept where any thread reads it without a lock. */
-#define CPOOL__REQUEST_DEFAULT_KEYS(X)                                                                                        \
-  X(acquire_timeout_ms)                                                                                                       \
-  X(connect_timeout_ms)                                                                                                       \
-  X(sock_read_timeout_ms)                                                                                                     \
-  X(total_timeout_ms)                                                                                                         \
+#define CPOOL__REQUEST_DEFAULT_KEYS(X)                                                                                 \
+  X(acquire_timeout_ms)                                                                                                \
+  X(connect_timeout_ms)                                                                                                \
+  X(sock_read_timeout_ms)                                                                                              \
+  X(total_timeout_ms)                                                                                                  \
   X(max_response_bytes)
 enum { CPOOL__REQUEST_DEFAULTS = 5 };
 
@@ -53,46 +57,46 @@ struct cpool_http {
   struct cpool__identities identities;
   _Atomic uint32_t inflight_count; /* what the close waits for: requests, messages under way; the two bits on top */
   _Atomic int32_t pending_count, max_pending; /* reserved by submit, given back at dispatch */
-  _Atomic uint32_t refs;            /* the pool itself until it is freed, and each session but the default one */
+  _Atomic uint32_t refs; /* the pool itself until it is freed, and each session but the default one */
   _Atomic int32_t max_overrides;
   _Atomic int64_t request_defaults[CPOOL__REQUEST_DEFAULTS];
   _Atomic uint64_t refused_count;
-  _Atomic bool closing;             /* submits are refused */
-  _Atomic uint64_t close_at_us;     /* earliest deadline asked for; UINT64_MAX: none */
-  _Atomic int end_state;            /* enum cpool__end_state */
-  struct cpool__msg leave;          /* gives back the last count when that happens off the loop */
-  _Atomic bool nudged;              /* nudge is posted and not yet looked at */
-  struct cpool__msg nudge;          /* look at the flags above */
-  pthread_mutex_t options_lock;     /* guards: */
-  cpool_http_options wanted;        /* resolved, as last set; its texts are those of options */
+  _Atomic bool closing;         /* submits are refused */
+  _Atomic uint64_t close_at_us; /* earliest deadline asked for; UINT64_MAX: none */
+  _Atomic int end_state;        /* enum cpool__end_state */
+  struct cpool__msg leave;      /* gives back the last count when that happens off the loop */
+  _Atomic bool nudged;          /* nudge is posted and not yet looked at */
+  struct cpool__msg nudge;      /* look at the flags above */
+  pthread_mutex_t options_lock; /* guards: */
+  cpool_http_options wanted;    /* resolved, as last set; its texts are those of options */
   struct cpool__http_stats stats;
-  pthread_mutex_t origins_lock;     /* origins_list, when read off the loop thread or changed on it */
+  pthread_mutex_t origins_lock; /* origins_list, when read off the loop thread or changed on it */
 
   /* loop thread */
   enum cpool__http_state state;
-  cpool_http_options options;       /* resolved, in force; the texts never change */
+  cpool_http_options options; /* resolved, in force; the texts never change */
   struct cpool__admission admission;
   struct cpool__resolver *resolver;
-  struct cpool__table origins;      /* by key */
-  struct cpool__list origins_list;  /* by number, ascending */
+  struct cpool__table origins;       /* by key */
+  struct cpool__list origins_list;   /* by number, ascending */
   struct cpool__list origins_dirty;  /* rows to publish at the end of the turn */
   struct cpool__list origins_unused; /* no request, no connection: least recently used first */
-  struct cpool__list overrides;     /* of cpool_http_origin_set; under options_lock, as override_count */
+  struct cpool__list overrides;      /* of cpool_http_origin_set; under options_lock, as override_count */
   int32_t override_count;
   int32_t origin_count;
   uint64_t last_origin, last_connection;
-  struct cpool__list requests;      /* in flight, known to the loop */
+  struct cpool__list requests;        /* in flight, known to the loop */
   struct cpool__list identities_used; /* with a curl part */
   struct cpool__list dials;
-  struct cpool__conn **conns;       /* by fd */
+  struct cpool__conn **conns; /* by fd */
   int conns_capacity;
   struct cpool__list conns_by_port[256]; /* by local port */
-  bool fell_idle;                   /* a connection did since the sockets were last looked at */
+  bool fell_idle;                        /* a connection did since the sockets were last looked at */
   struct cpool__task dispatch_task, publish_task, close_task;
   struct cpool__timer close_timer;
-  uint64_t random;                  /* state of a small generator: jitter only */
+  uint64_t random; /* state of a small generator: jitter only */
 
-  struct cpool__end *end;           /* the closed event and those who wait for it; may outlive the pool */
+  struct cpool__end *end; /* the closed event and those who wait for it; may outlive the pool */
   struct cpool__task end_task;
 };
 

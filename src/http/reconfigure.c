@@ -33,8 +33,8 @@ int cpool_http_options_get(cpool_http *pool, cpool_http_options *out)
 static void take_live(cpool_http_options *to, const cpool_http_options *from)
 {
   static const size_t sizes[] = {
-      [CPOOL__OPTION_INT32] = sizeof(int32_t),   [CPOOL__OPTION_INT64] = sizeof(int64_t),
-      [CPOOL__OPTION_DOUBLE] = sizeof(double),   [CPOOL__OPTION_TEXT] = sizeof(char *),
+      [CPOOL__OPTION_INT32] = sizeof(int32_t),  [CPOOL__OPTION_INT64] = sizeof(int64_t),
+      [CPOOL__OPTION_DOUBLE] = sizeof(double),  [CPOOL__OPTION_TEXT] = sizeof(char *),
       [CPOOL__OPTION_CHOICE] = sizeof(int32_t),
   };
   for (const struct cpool__option *option = cpool__http_option_table.options; option->key != NULL; option++)
@@ -86,7 +86,8 @@ int cpool_http_reconfigure(cpool_http *pool, const cpool_http_options *options)
     cpool__http_options_publish(pool);
     change->pool = pool;
     change->msg.fn = on_change;
-    cpool__runtime_post(pool->rt, &change->msg); /* under the lock: changes reach the loop in the order in which they show */
+    cpool__runtime_post(pool->rt,
+                        &change->msg); /* under the lock: changes reach the loop in the order in which they show */
     change = NULL;
   }
   pthread_mutex_unlock(&pool->options_lock);

@@ -51,23 +51,23 @@ static void count_end(struct cpool__request *req)
   if (req->dispatched)
     stats->active_requests--;
   switch (resp->status) {
-    case CPOOL_ECANCELLED:
-      stats->cancelled++;
-      break;
-    case CPOOL_ETIMEOUT_ACQUIRE:
-      stats->timeout_acquire++;
-      break;
-    case CPOOL_ETIMEOUT_CONNECT:
-      stats->timeout_connect++;
-      break;
-    case CPOOL_ETIMEOUT_READ:
-      stats->timeout_read++;
-      break;
-    case CPOOL_ETIMEOUT_TOTAL:
-      stats->timeout_total++;
-      break;
-    default:
-      break;
+  case CPOOL_ECANCELLED:
+    stats->cancelled++;
+    break;
+  case CPOOL_ETIMEOUT_ACQUIRE:
+    stats->timeout_acquire++;
+    break;
+  case CPOOL_ETIMEOUT_CONNECT:
+    stats->timeout_connect++;
+    break;
+  case CPOOL_ETIMEOUT_READ:
+    stats->timeout_read++;
+    break;
+  case CPOOL_ETIMEOUT_TOTAL:
+    stats->timeout_total++;
+    break;
+  default:
+    break;
   }
   if (resp->status == CPOOL_OK)
     stats->succeeded++;
@@ -123,7 +123,8 @@ void cpool__request_finish(struct cpool__request *req, const cpool_error *error)
   cpool__http_leave_on_loop(pool);
 }
 
-void cpool__request_fail(struct cpool__request *req, int status, int layer, int native, int flags, const char *format, ...)
+void cpool__request_fail(struct cpool__request *req, int status, int layer, int native, int flags, const char *format,
+                         ...)
 {
   char text[sizeof((cpool_error *) 0)->text];
   cpool_error error;
@@ -166,9 +167,10 @@ static void acquire_timed_out(struct cpool__request *req)
   if (route->origin->last_error[0] != '\0')
     snprintf(last, sizeof last, "; last connect error: %.60s", route->origin->last_error);
   stop(req);
-  cpool__request_fail(req, CPOOL_ETIMEOUT_ACQUIRE, CPOOL_LAYER_POOL, 0, CPOOL_ERROR_NOTHING_SENT | CPOOL_ERROR_RETRIABLE,
-                      "%.80s: open %d of %d, busy %d, idle %d, waiting %d; pool open %d of %d%s", route->origin->key, open,
-                      policy->limit, busy, idle, waiting, adm->place_count, adm->limit, last);
+  cpool__request_fail(req, CPOOL_ETIMEOUT_ACQUIRE, CPOOL_LAYER_POOL, 0,
+                      CPOOL_ERROR_NOTHING_SENT | CPOOL_ERROR_RETRIABLE,
+                      "%.80s: open %d of %d, busy %d, idle %d, waiting %d; pool open %d of %d%s", route->origin->key,
+                      open, policy->limit, busy, idle, waiting, adm->place_count, adm->limit, last);
 }
 
 /* Sending or receiving: silence is counted from the last byte either way. */
@@ -188,7 +190,8 @@ static void on_phase_time(struct cpool__timer *timer)
   }
   if (!req->sending) {
     cpool__request_cut(req, CPOOL_ETIMEOUT_CONNECT, CPOOL_LAYER_CONNECT,
-                       req->dialling != NULL ? "connect_timeout_ms is over: not connected" : "connect_timeout_ms is over: TLS not done");
+                       req->dialling != NULL ? "connect_timeout_ms is over: not connected"
+                                             : "connect_timeout_ms is over: TLS not done");
     return;
   }
   if (req->transfer != NULL && req->transfer->paused)
@@ -259,7 +262,8 @@ void cpool__request_repeat(struct cpool__request *req)
   if (cpool__request_wants_new(req)) {
     struct cpool__link *link;
     while ((link = cpool__list_first(&req->route->group.idle)) != NULL)
-      cpool__conn_retire(cpool__conn_of_place(cpool__container_of(link, struct cpool__place, idle_link)), CPOOL__CLOSE_ERROR);
+      cpool__conn_retire(cpool__conn_of_place(cpool__container_of(link, struct cpool__place, idle_link)),
+                         CPOOL__CLOSE_ERROR);
   }
   arm_phase(req, req->connect_timeout_ms);
   cpool__admission_wait_first(&req->pool->admission, &req->waiter, &req->route->group);
@@ -283,7 +287,8 @@ static void on_posted(struct cpool__msg *msg)
   cpool__runtime_keep(pool->rt, 1);
   pool->stats.now.requests++;
   if (req->cancelled) {
-    cpool__request_fail(req, CPOOL_ECANCELLED, CPOOL_LAYER_CALLER, 0, CPOOL_ERROR_NOTHING_SENT, "cancelled by the caller");
+    cpool__request_fail(req, CPOOL_ECANCELLED, CPOOL_LAYER_CALLER, 0, CPOOL_ERROR_NOTHING_SENT,
+                        "cancelled by the caller");
     return;
   }
   if (pool->state != CPOOL__HTTP_OPEN && pool->state != CPOOL__HTTP_DRAINING) {
@@ -334,7 +339,8 @@ static void on_cancel(struct cpool__msg *msg)
 
 static bool idempotent(const char *method)
 {
-  static const char *const methods[] = {"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"}; /* RFC 9110 section 9.2.2 */
+  static const char *const methods[] = {"GET",   "HEAD", "OPTIONS",
+                                        "TRACE", "PUT",  "DELETE"}; /* RFC 9110 section 9.2.2 */
   for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
     if (strcmp(method, methods[i]) == 0)
       return true;
@@ -360,7 +366,8 @@ static int check(const cpool_request *own)
   if ((own->flags & ~CPOOL_REQUEST_REPEATABLE) != 0)
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: flags 0x%x are unknown", (unsigned) own->flags);
   if (own->headers == NULL && own->header_count > 0)
-    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: headers is NULL and header_count is %zu", own->header_count);
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: headers is NULL and header_count is %zu",
+                         own->header_count);
   return cpool__headers_check(own->headers, own->header_count);
 }
 
@@ -435,9 +442,9 @@ static int shape_request(cpool_session *session, const cpool_request *own, struc
   if (rc != CPOOL_OK)
     return rc;
   bool takes_body = strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0 || strcmp(method, "PATCH") == 0;
-  shape->kind = own->body_len > 0 || takes_body        ? CPOOL__KIND_BODY
-                : strcmp(method, "HEAD") == 0 ? CPOOL__KIND_HEAD
-                                              : CPOOL__KIND_GET;
+  shape->kind = own->body_len > 0 || takes_body ? CPOOL__KIND_BODY
+                : strcmp(method, "HEAD") == 0   ? CPOOL__KIND_HEAD
+                                                : CPOOL__KIND_GET;
   const char *implied[] = {"GET", "HEAD", "POST"};
   shape->method = strcmp(method, implied[shape->kind]) == 0 ? NULL : method;
   shape->method_len = shape->method != NULL ? strlen(method) + 1 : 0;
@@ -460,7 +467,8 @@ static int shape_request(cpool_session *session, const cpool_request *own, struc
   shape->repeatable = idempotent(method) || (own->flags & CPOOL_REQUEST_REPEATABLE) != 0 ||
                       cpool__headers_find(own->headers, own->header_count, "Idempotency-Key");
   if (shape->target_len + shape->headers_bytes > CPOOL__HEAD_MAX_BYTES)
-    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: url and headers exceed %d bytes", (int) CPOOL__HEAD_MAX_BYTES);
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: url and headers exceed %d bytes",
+                         (int) CPOOL__HEAD_MAX_BYTES);
   return CPOOL_OK;
 }
 

@@ -58,7 +58,7 @@ struct cpool__request {
   bool sending; /* libcurl has begun to send: sock_read_timeout_ms counts */
   enum cpool__request_kind kind;
   uint64_t submit_us, begin_us; /* begin: dispatch, then the first byte sent */
-  uint64_t phase_due_ms; /* of acquire, connect or silence; UINT64_MAX: never. phase_timer may be due earlier */
+  uint64_t phase_due_ms;        /* of acquire, connect or silence; UINT64_MAX: never. phase_timer may be due earlier */
   uint64_t activity_ms, uploaded;
   int64_t acquire_timeout_ms, connect_timeout_ms, sock_read_timeout_ms, total_timeout_ms, max_response_bytes;
   const struct cpool__authority *authority;
@@ -74,8 +74,8 @@ struct cpool__request {
 /* Loop thread. Ends the request: counts, gives its handle back, hands the event over. `error` NULL: success. */
 void cpool__request_finish(struct cpool__request *req, const cpool_error *error);
 /* The same with a status and text made here. */
-void cpool__request_fail(struct cpool__request *req, int status, int layer, int native, int flags, const char *format, ...)
-    __attribute__((format(printf, 6, 7)));
+void cpool__request_fail(struct cpool__request *req, int status, int layer, int native, int flags, const char *format,
+                         ...) __attribute__((format(printf, 6, 7)));
 /* A transfer has begun for it. */
 void cpool__request_active(struct cpool__request *req, struct cpool__transfer *transfer);
 /* It got its right to a connection. */

@@ -42,13 +42,13 @@ static size_t on_header(char *line, size_t one, size_t len, void *user)
   req->activity_ms = cpool__runtime_now_ms(req->pool->rt);
   note_keep_alive(transfer, line, len);
   switch (cpool__response_head_line(&req->resp, line, len, (size_t) req->pool->options.max_header_bytes)) {
-    case CPOOL__RESPONSE_OK:
-      return len;
-    case CPOOL__RESPONSE_NO_MEMORY:
-      transfer->abort = CPOOL__ABORT_MEMORY;
-      return 0;
-    case CPOOL__RESPONSE_OVER_CAP:
-      break;
+  case CPOOL__RESPONSE_OK:
+    return len;
+  case CPOOL__RESPONSE_NO_MEMORY:
+    transfer->abort = CPOOL__ABORT_MEMORY;
+    return 0;
+  case CPOOL__RESPONSE_OVER_CAP:
+    break;
   }
   transfer->abort = CPOOL__ABORT_HEADERS;
   return 0;
@@ -79,13 +79,13 @@ static size_t on_body(char *data, size_t one, size_t len, void *user)
     return 0;
   }
   switch (cpool__response_body_data(&req->resp, data, len, (size_t) req->max_response_bytes, expected)) {
-    case CPOOL__RESPONSE_OK:
-      return len;
-    case CPOOL__RESPONSE_NO_MEMORY:
-      transfer->abort = CPOOL__ABORT_MEMORY;
-      return 0;
-    case CPOOL__RESPONSE_OVER_CAP:
-      break;
+  case CPOOL__RESPONSE_OK:
+    return len;
+  case CPOOL__RESPONSE_NO_MEMORY:
+    transfer->abort = CPOOL__ABORT_MEMORY;
+    return 0;
+  case CPOOL__RESPONSE_OVER_CAP:
+    break;
   }
   transfer->abort = CPOOL__ABORT_BODY;
   return 0;
@@ -159,7 +159,8 @@ void cpool__transfer_uses(struct cpool__transfer *transfer, struct cpool__conn *
   }
   transfer->conn = conn;
   cpool__conn_begin(conn, transfer);
-  if (other != NULL) { /* it had reserved this one, or has ended on it and was not looked at yet: either way they change places */
+  if (other !=
+      NULL) { /* it had reserved this one, or has ended on it and was not looked at yet: either way they change places */
     other->conn = reserved;
     if (reserved != NULL)
       reserved->owner = other;
@@ -188,7 +189,8 @@ static int on_begin(void *user, char *remote_host, char *local_host, int remote_
   }
   struct cpool__conn *conn = transfer->conn;
   if (!transfer->confirmed && local_port == 0)
-    transfer->confirmed = true; /* a unix socket shows no ends: the reserved one until the socket callback says otherwise */
+    transfer->confirmed =
+        true; /* a unix socket shows no ends: the reserved one until the socket callback says otherwise */
   if (conn == NULL || !transfer->confirmed || conn->state != CPOOL__CONN_BUSY) {
     transfer->abort = CPOOL__ABORT_STALE;
     return CURL_PREREQFUNC_ABORT;
@@ -306,16 +308,19 @@ static void set_address(struct cpool__transfer *transfer, const struct cpool__co
   if (conn->route->origin->literal) { /* the URL says it all, and libcurl has one thing less to parse per request */
     if (transfer->connect_address.len > 0)
       curl_easy_setopt(transfer->easy, CURLOPT_CONNECT_TO, NULL);
-    memset(&transfer->connect_address, 0, sizeof transfer->connect_address); /* equal to none: its length alone says nothing */
+    memset(&transfer->connect_address, 0,
+           sizeof transfer->connect_address); /* equal to none: its length alone says nothing */
     return;
   }
   transfer->connect_address = conn->remote;
-  transfer->connect_to_text[0] = transfer->connect_to_text[1] = ':'; /* "::ADDRESS:PORT": whatever the URL's host and port are */
+  transfer->connect_to_text[0] = transfer->connect_to_text[1] =
+      ':'; /* "::ADDRESS:PORT": whatever the URL's host and port are */
   cpool__address_text(&conn->remote, transfer->connect_to_text + 2);
   curl_easy_setopt(transfer->easy, CURLOPT_CONNECT_TO, &transfer->connect_to);
 }
 
-static void set_request(struct cpool__transfer *transfer, const struct cpool__request *req, const struct cpool__conn *conn)
+static void set_request(struct cpool__transfer *transfer, const struct cpool__request *req,
+                        const struct cpool__conn *conn)
 {
   CURL *easy = transfer->easy;
   const struct cpool__origin *org = req->route->origin;
@@ -395,12 +400,13 @@ static void settle_conn(struct cpool__transfer *transfer, bool succeeded, bool b
   if (conn == NULL)
     return;
   if (conn->state == CPOOL__CONN_BUSY && !transfer->hand_over && conn->life.request_count == 0)
-    cpool__conn_vanished(conn); /* libcurl took the socket and never came to sending on it: no such connection is kept */
+    cpool__conn_vanished(
+        conn); /* libcurl took the socket and never came to sending on it: no such connection is kept */
   if (conn->state == CPOOL__CONN_GONE) {
     conn->owner = NULL;
-    cpool__conn_free(conn, succeeded                                    ? CPOOL__CLOSE_RESPONSE
-                           : transfer->abort == CPOOL__ABORT_CALLER     ? CPOOL__CLOSE_CANCELLED
-                                                                        : CPOOL__CLOSE_ERROR);
+    cpool__conn_free(conn, succeeded                                ? CPOOL__CLOSE_RESPONSE
+                           : transfer->abort == CPOOL__ABORT_CALLER ? CPOOL__CLOSE_CANCELLED
+                                                                    : CPOOL__CLOSE_ERROR);
   } else if (transfer->hand_over) { /* libcurl never took the socket */
     conn->owner = NULL;
     if (conn->fd >= 0) {

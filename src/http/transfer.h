@@ -14,13 +14,13 @@ struct cpool__conn;
 struct cpool__request;
 
 enum cpool__transfer_abort { /* why we made libcurl give up */
-  CPOOL__ABORT_NONE,
-  CPOOL__ABORT_STALE,   /* the connection turned out dead or poisoned before anything was sent */
-  CPOOL__ABORT_REPLAY,  /* libcurl was about to send the request again by itself */
-  CPOOL__ABORT_HEADERS, /* too large */
-  CPOOL__ABORT_BODY,    /* too large */
-  CPOOL__ABORT_MEMORY,
-  CPOOL__ABORT_CALLER   /* cancel, timeout, close: the request has its status already */
+                             CPOOL__ABORT_NONE,
+                             CPOOL__ABORT_STALE, /* the connection turned out dead or poisoned before anything was sent */
+                             CPOOL__ABORT_REPLAY,  /* libcurl was about to send the request again by itself */
+                             CPOOL__ABORT_HEADERS, /* too large */
+                             CPOOL__ABORT_BODY,    /* too large */
+                             CPOOL__ABORT_MEMORY,
+                             CPOOL__ABORT_CALLER /* cancel, timeout, close: the request has its status already */
 };
 
 struct cpool__transfer {
@@ -35,7 +35,7 @@ struct cpool__transfer {
   bool touched;               /* libcurl has begun it */
   bool paused;
   enum cpool__transfer_abort abort;
-  int begin_count;            /* times libcurl was about to send */
+  int begin_count; /* times libcurl was about to send */
   enum cpool__close_reason_hint { CPOOL__HINT_NONE, CPOOL__HINT_REQUESTS, CPOOL__HINT_LIFETIME } hint;
   /* what the easy handle is set to */
   const struct cpool__origin *origin;

@@ -32,7 +32,8 @@ void cpool__transfer_begun(struct cpool__transfer *transfer, struct cpool__conn 
     curl_off_t connected = 0, secured = 0;
     resp->dns_us = conn->dns_us;
     resp->connect_us = conn->connect_us;
-    if (conn->route->origin->tls && curl_easy_getinfo(transfer->easy, CURLINFO_APPCONNECT_TIME_T, &secured) == CURLE_OK &&
+    if (conn->route->origin->tls &&
+        curl_easy_getinfo(transfer->easy, CURLINFO_APPCONNECT_TIME_T, &secured) == CURLE_OK &&
         curl_easy_getinfo(transfer->easy, CURLINFO_CONNECT_TIME_T, &connected) == CURLE_OK && secured >= connected)
       resp->tls_us = secured - connected;
   }
@@ -60,75 +61,75 @@ static void classify(struct cpool__transfer *transfer, CURLcode code, bool tls, 
   const char *detail = transfer->error_text[0] != '\0' ? transfer->error_text : curl_easy_strerror(code);
   int status, layer = CPOOL_LAYER_HTTP;
   switch (code) {
-    case CURLE_COULDNT_CONNECT:
-    case CURLE_COULDNT_RESOLVE_HOST:
-      if (req->route->identity->unix_socket_path != NULL) {
-        status = CPOOL_ECONNECT;
-        layer = CPOOL_LAYER_CONNECT;
-      } else { /* it was connected when libcurl got it; what the peer did since would else show as this or that by chance */
-        status = tls ? CPOOL_ETLS_HANDSHAKE : CPOOL_ERESET;
-        layer = tls ? CPOOL_LAYER_TLS : CPOOL_LAYER_HTTP;
-      }
-      break;
-    case CURLE_PEER_FAILED_VERIFICATION:
-    case CURLE_SSL_ISSUER_ERROR:
-    case CURLE_SSL_INVALIDCERTSTATUS:
-      status = CPOOL_ETLS_VERIFY;
-      layer = CPOOL_LAYER_TLS;
-      break;
-    case CURLE_SSL_CACERT_BADFILE:
-    case CURLE_SSL_CERTPROBLEM:
-    case CURLE_SSL_ENGINE_NOTFOUND:
-    case CURLE_SSL_ENGINE_SETFAILED:
-    case CURLE_SSL_ENGINE_INITFAILED:
-    case CURLE_SSL_CRL_BADFILE:
-      status = CPOOL_ETLS_CONFIG;
-      layer = CPOOL_LAYER_TLS;
-      break;
-    case CURLE_SSL_CONNECT_ERROR:
-    case CURLE_SSL_CIPHER:
-    case CURLE_USE_SSL_FAILED:
-    case CURLE_SSL_CLIENTCERT:
-      status = CPOOL_ETLS_HANDSHAKE;
-      layer = CPOOL_LAYER_TLS;
-      break;
-    case CURLE_OK: /* libcurl takes an end inside the head for the end of the answer */
-      status = req->resp.head_begun ? CPOOL_ETRUNCATED : CPOOL_EPROTOCOL;
-      detail = "the connection ended inside the head of the answer";
-      break;
-    case CURLE_GOT_NOTHING:
-    case CURLE_SEND_ERROR:
-    case CURLE_SEND_FAIL_REWIND:
-      status = CPOOL_ERESET;
-      break;
-    case CURLE_PARTIAL_FILE:
-      status = CPOOL_ETRUNCATED;
-      break;
-    case CURLE_RECV_ERROR:
-      /* also what libcurl says of a malformed chunk, and of a head beyond its own cap of 300 KiB */
-      status = strstr(detail, "chunked") != NULL                                                    ? CPOOL_EPROTOCOL
-               : strstr(detail, "Too large response headers") != NULL                               ? CPOOL_EHEADERS_TOO_LARGE
-               : req->resp.status_code != 0 || req->resp.header_count > 0 || req->resp.head_complete ? CPOOL_ETRUNCATED
-                                                                                                     : CPOOL_ERESET;
-      break;
-    case CURLE_WEIRD_SERVER_REPLY:
-    case CURLE_UNSUPPORTED_PROTOCOL:
-    case CURLE_BAD_CONTENT_ENCODING:
-    case CURLE_FILESIZE_EXCEEDED:
-    case CURLE_HTTP_RETURNED_ERROR:
-      status = CPOOL_EPROTOCOL;
-      break;
-    case CURLE_OUT_OF_MEMORY:
-      /* libcurl 7.88 reports a single header line beyond its own cap like this */
-      status = req->sending && !req->resp.head_complete ? CPOOL_EHEADERS_TOO_LARGE : CPOOL_ENOMEM;
-      layer = status == CPOOL_ENOMEM ? CPOOL_LAYER_SYSTEM : CPOOL_LAYER_HTTP;
-      break;
-    case CURLE_BAD_FUNCTION_ARGUMENT: /* libcurl's own store of headers, of a line in a head or trailer that is none */
-      status = req->sending ? CPOOL_EPROTOCOL : CPOOL_EINTERNAL;
-      break;
-    default:
-      status = tls && !req->sending ? CPOOL_ETLS_HANDSHAKE : CPOOL_EINTERNAL;
-      layer = tls && !req->sending ? CPOOL_LAYER_TLS : CPOOL_LAYER_HTTP;
+  case CURLE_COULDNT_CONNECT:
+  case CURLE_COULDNT_RESOLVE_HOST:
+    if (req->route->identity->unix_socket_path != NULL) {
+      status = CPOOL_ECONNECT;
+      layer = CPOOL_LAYER_CONNECT;
+    } else { /* it was connected when libcurl got it; what the peer did since would else show as this or that by chance */
+      status = tls ? CPOOL_ETLS_HANDSHAKE : CPOOL_ERESET;
+      layer = tls ? CPOOL_LAYER_TLS : CPOOL_LAYER_HTTP;
+    }
+    break;
+  case CURLE_PEER_FAILED_VERIFICATION:
+  case CURLE_SSL_ISSUER_ERROR:
+  case CURLE_SSL_INVALIDCERTSTATUS:
+    status = CPOOL_ETLS_VERIFY;
+    layer = CPOOL_LAYER_TLS;
+    break;
+  case CURLE_SSL_CACERT_BADFILE:
+  case CURLE_SSL_CERTPROBLEM:
+  case CURLE_SSL_ENGINE_NOTFOUND:
+  case CURLE_SSL_ENGINE_SETFAILED:
+  case CURLE_SSL_ENGINE_INITFAILED:
+  case CURLE_SSL_CRL_BADFILE:
+    status = CPOOL_ETLS_CONFIG;
+    layer = CPOOL_LAYER_TLS;
+    break;
+  case CURLE_SSL_CONNECT_ERROR:
+  case CURLE_SSL_CIPHER:
+  case CURLE_USE_SSL_FAILED:
+  case CURLE_SSL_CLIENTCERT:
+    status = CPOOL_ETLS_HANDSHAKE;
+    layer = CPOOL_LAYER_TLS;
+    break;
+  case CURLE_OK: /* libcurl takes an end inside the head for the end of the answer */
+    status = req->resp.head_begun ? CPOOL_ETRUNCATED : CPOOL_EPROTOCOL;
+    detail = "the connection ended inside the head of the answer";
+    break;
+  case CURLE_GOT_NOTHING:
+  case CURLE_SEND_ERROR:
+  case CURLE_SEND_FAIL_REWIND:
+    status = CPOOL_ERESET;
+    break;
+  case CURLE_PARTIAL_FILE:
+    status = CPOOL_ETRUNCATED;
+    break;
+  case CURLE_RECV_ERROR:
+    /* also what libcurl says of a malformed chunk, and of a head beyond its own cap of 300 KiB */
+    status = strstr(detail, "chunked") != NULL                      ? CPOOL_EPROTOCOL
+             : strstr(detail, "Too large response headers") != NULL ? CPOOL_EHEADERS_TOO_LARGE
+             : req->resp.status_code != 0 || req->resp.header_count > 0 || req->resp.head_complete ? CPOOL_ETRUNCATED
+                                                                                                   : CPOOL_ERESET;
+    break;
+  case CURLE_WEIRD_SERVER_REPLY:
+  case CURLE_UNSUPPORTED_PROTOCOL:
+  case CURLE_BAD_CONTENT_ENCODING:
+  case CURLE_FILESIZE_EXCEEDED:
+  case CURLE_HTTP_RETURNED_ERROR:
+    status = CPOOL_EPROTOCOL;
+    break;
+  case CURLE_OUT_OF_MEMORY:
+    /* libcurl 7.88 reports a single header line beyond its own cap like this */
+    status = req->sending && !req->resp.head_complete ? CPOOL_EHEADERS_TOO_LARGE : CPOOL_ENOMEM;
+    layer = status == CPOOL_ENOMEM ? CPOOL_LAYER_SYSTEM : CPOOL_LAYER_HTTP;
+    break;
+  case CURLE_BAD_FUNCTION_ARGUMENT: /* libcurl's own store of headers, of a line in a head or trailer that is none */
+    status = req->sending ? CPOOL_EPROTOCOL : CPOOL_EINTERNAL;
+    break;
+  default:
+    status = tls && !req->sending ? CPOOL_ETLS_HANDSHAKE : CPOOL_EINTERNAL;
+    layer = tls && !req->sending ? CPOOL_LAYER_TLS : CPOOL_LAYER_HTTP;
   }
   cpool__error_set(error, status, layer, (int) code, 0, "%s: %s", origin, detail);
 }
@@ -139,19 +140,20 @@ static bool own_failure(struct cpool__transfer *transfer, cpool_error *error)
   struct cpool__request *req = transfer->req;
   const char *origin = req->route->origin->key;
   switch (transfer->abort) {
-    case CPOOL__ABORT_HEADERS:
-      cpool__error_set(error, CPOOL_EHEADERS_TOO_LARGE, CPOOL_LAYER_HTTP, 0, 0, "%s: headers exceed max_header_bytes (%lld)",
-                       origin, (long long) req->pool->options.max_header_bytes);
-      return true;
-    case CPOOL__ABORT_BODY:
-      cpool__error_set(error, CPOOL_EBODY_TOO_LARGE, CPOOL_LAYER_HTTP, 0, 0, "%s: body exceeds max_response_bytes (%lld)",
-                       origin, (long long) req->max_response_bytes);
-      return true;
-    case CPOOL__ABORT_MEMORY:
-      cpool__error_set(error, CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, 0, 0, "%s: no memory for the response", origin);
-      return true;
-    default:
-      return false;
+  case CPOOL__ABORT_HEADERS:
+    cpool__error_set(error, CPOOL_EHEADERS_TOO_LARGE, CPOOL_LAYER_HTTP, 0, 0,
+                     "%s: headers exceed max_header_bytes (%lld)", origin,
+                     (long long) req->pool->options.max_header_bytes);
+    return true;
+  case CPOOL__ABORT_BODY:
+    cpool__error_set(error, CPOOL_EBODY_TOO_LARGE, CPOOL_LAYER_HTTP, 0, 0, "%s: body exceeds max_response_bytes (%lld)",
+                     origin, (long long) req->max_response_bytes);
+    return true;
+  case CPOOL__ABORT_MEMORY:
+    cpool__error_set(error, CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, 0, 0, "%s: no memory for the response", origin);
+    return true;
+  default:
+    return false;
   }
 }
 
@@ -172,8 +174,9 @@ void cpool__transfer_outcome(struct cpool__transfer *transfer, CURLcode code, bo
   if (own_failure(transfer, &out->error))
     return;
   /* the connection was no good: found before sending, by libcurl's attempt to go on elsewhere, or by its end without an answer */
-  bool stale = transfer->abort == CPOOL__ABORT_STALE || transfer->abort == CPOOL__ABORT_REPLAY || transfer->refused_open ||
-               (reused && !answered && (code == CURLE_GOT_NOTHING || code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR));
+  bool stale =
+      transfer->abort == CPOOL__ABORT_STALE || transfer->abort == CPOOL__ABORT_REPLAY || transfer->refused_open ||
+      (reused && !answered && (code == CURLE_GOT_NOTHING || code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR));
   if (!stale) {
     classify(transfer, code, tls, &out->error);
   } else if (req->resp.attempts < CPOOL__ATTEMPTS && (!sent || req->repeatable)) {

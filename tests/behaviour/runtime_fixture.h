@@ -321,8 +321,14 @@ static inline void close_door(struct fixture *f, struct door *door)
 /* ------------------------------------------------------------------------------------------------------------ cases */
 
 /* One case per mode; the names tell them apart. */
-#define IN(mode, test) {#test " (" #mode ")", test, setup, teardown, (void *) (uintptr_t) &mode}
+#define IN(mode, test)                                                                                                 \
+  {                                                                                                                    \
+#test " (" #mode ")", test, setup, teardown, (void *) (uintptr_t) &mode                                            \
+  }
 #define IN_ALL(test) IN(THREAD, test), IN(UV, test), IN(MANUAL, test)
-#define BARE(mode, test) {#test " (" #mode ")", test, NULL, NULL, (void *) (uintptr_t) &mode}
+#define BARE(mode, test)                                                                                               \
+  {                                                                                                                    \
+#test " (" #mode ")", test, NULL, NULL, (void *) (uintptr_t) &mode                                                 \
+  }
 
 #endif

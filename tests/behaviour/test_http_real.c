@@ -126,7 +126,7 @@ static void idle_connections_that_nginx_closes_cost_no_post(void **state)
   start_nginx(f, (struct nginx_options){.keepalive_timeout_ms = 60});
   for (int i = 0; i < 8; i++) {
     peer_is_200(peer_post(f, at(f, "/m"), "body", 4), "POST");
-    peer_await(f, succeeded, i + 1); /* a snapshot of the time before it would show nothing idle */
+    peer_await(f, succeeded, i + 1);    /* a snapshot of the time before it would show nothing idle */
     peer_await(f, idle_connections, 0); /* by its FIN or its hint */
   }
   assert_int_equal(peer_stats(f).failed, 0);

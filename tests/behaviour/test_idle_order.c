@@ -61,8 +61,8 @@ static int get(struct fixture *f, bool tls, const char *path, int *reused)
   char url[128];
   cpool_response *resp = NULL;
   cpool_response_info info;
-  snprintf(url, sizeof url, "%s://127.0.0.1:%d%s", tls ? "https" : "http", (int) fault_server_port(tls ? f->tls : f->plain),
-           path);
+  snprintf(url, sizeof url, "%s://127.0.0.1:%d%s", tls ? "https" : "http",
+           (int) fault_server_port(tls ? f->tls : f->plain), path);
   assert_int_equal(cpool_get(f->session, url, &resp), CPOOL_OK);
   cpool_response_info_init(&info);
   assert_int_equal(cpool_response_info_get(resp, &info), CPOOL_OK);

@@ -213,7 +213,7 @@ static void search_domains_together_end_in_time(void **state)
   finish(f, &asked);
   unsetenv("LOCALDOMAIN");
   assert_string_equal(answer(&asked, V4), "CPOOL_EDNS_FAILED");
-  assert_int_equal(cpool__lookup_answer(&asked.lookup, V4)->native, 0); /* not c-ares' own end, which comes later */
+  assert_int_equal(cpool__lookup_answer(&asked.lookup, V4)->native, 0);  /* not c-ares' own end, which comes later */
   expect(f, "after.test", "CPOOL_EDNS_NOTFOUND", "CPOOL_EDNS_NOTFOUND"); /* the late answer comes meanwhile */
   assert_string_equal(answer(&asked, V4), "CPOOL_EDNS_FAILED");
   on_loop(f, do_cancel, &asked);

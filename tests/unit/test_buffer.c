@@ -129,12 +129,12 @@ static void shortage_leaves_the_buffer_as_it_was(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test(keeps_what_was_appended_in_order),
-    cmocka_unit_test(growth_is_by_doubling),
-    cmocka_unit_test(the_cap_is_reached_exactly_and_never_passed),
-    cmocka_unit_test(nothing_appended_is_fine),
-    cmocka_unit_test(reserve_spares_the_growth),
-    cmocka_unit_test_teardown(shortage_leaves_the_buffer_as_it_was, hook_off),
+      cmocka_unit_test(keeps_what_was_appended_in_order),
+      cmocka_unit_test(growth_is_by_doubling),
+      cmocka_unit_test(the_cap_is_reached_exactly_and_never_passed),
+      cmocka_unit_test(nothing_appended_is_fine),
+      cmocka_unit_test(reserve_spares_the_growth),
+      cmocka_unit_test_teardown(shortage_leaves_the_buffer_as_it_was, hook_off),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

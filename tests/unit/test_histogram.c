@@ -150,14 +150,14 @@ static void a_reader_beside_the_writer_sees_sane_values(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test_setup(an_empty_one_answers_zero, setup),
-    cmocka_unit_test_setup(counts_sum_and_maximum_are_exact, setup),
-    cmocka_unit_test_setup(every_bound_is_within_a_sixteenth, setup),
-    cmocka_unit_test_setup(buckets_never_overlap_and_leave_no_gap, setup),
-    cmocka_unit_test_setup(values_beyond_the_range_land_in_the_last_bucket, setup),
-    cmocka_unit_test_setup(percentiles_of_a_known_series, setup),
-    cmocka_unit_test_setup(small_values_are_exact_and_ranks_round_up, setup),
-    cmocka_unit_test_setup(a_reader_beside_the_writer_sees_sane_values, setup),
+      cmocka_unit_test_setup(an_empty_one_answers_zero, setup),
+      cmocka_unit_test_setup(counts_sum_and_maximum_are_exact, setup),
+      cmocka_unit_test_setup(every_bound_is_within_a_sixteenth, setup),
+      cmocka_unit_test_setup(buckets_never_overlap_and_leave_no_gap, setup),
+      cmocka_unit_test_setup(values_beyond_the_range_land_in_the_last_bucket, setup),
+      cmocka_unit_test_setup(percentiles_of_a_known_series, setup),
+      cmocka_unit_test_setup(small_values_are_exact_and_ranks_round_up, setup),
+      cmocka_unit_test_setup(a_reader_beside_the_writer_sees_sane_values, setup),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -126,12 +126,12 @@ static void splice_appends_all_and_empties_the_source(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test_setup(pushes_keep_their_order, setup),
-    cmocka_unit_test_setup(insert_before_puts_it_there, setup),
-    cmocka_unit_test_setup(a_link_leaves_without_its_list, setup),
-    cmocka_unit_test_setup(removing_twice_is_harmless, setup),
-    cmocka_unit_test_setup(pop_takes_the_first_until_empty, setup),
-    cmocka_unit_test_setup(splice_appends_all_and_empties_the_source, setup),
+      cmocka_unit_test_setup(pushes_keep_their_order, setup),
+      cmocka_unit_test_setup(insert_before_puts_it_there, setup),
+      cmocka_unit_test_setup(a_link_leaves_without_its_list, setup),
+      cmocka_unit_test_setup(removing_twice_is_harmless, setup),
+      cmocka_unit_test_setup(pop_takes_the_first_until_empty, setup),
+      cmocka_unit_test_setup(splice_appends_all_and_empties_the_source, setup),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -152,14 +152,14 @@ static void a_null_hook_restores_the_c_library(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test(works_on_the_c_library_without_a_hook),
-    cmocka_unit_test_setup_teardown(the_hook_sees_every_call, hook_on, hook_off),
-    cmocka_unit_test_setup_teardown(size_zero_is_asked_as_one, hook_on, hook_off),
-    cmocka_unit_test(size_zero_gives_a_block_without_a_hook),
-    cmocka_unit_test_setup_teardown(calloc_refuses_an_overflow_before_it_asks, hook_on, hook_off),
-    cmocka_unit_test_setup_teardown(shortage_is_null_and_keeps_the_old_block, hook_on, hook_off),
-    cmocka_unit_test_setup_teardown(null_is_legal_where_the_header_says_so, hook_on, hook_off),
-    cmocka_unit_test_setup_teardown(a_null_hook_restores_the_c_library, hook_on, hook_off),
+      cmocka_unit_test(works_on_the_c_library_without_a_hook),
+      cmocka_unit_test_setup_teardown(the_hook_sees_every_call, hook_on, hook_off),
+      cmocka_unit_test_setup_teardown(size_zero_is_asked_as_one, hook_on, hook_off),
+      cmocka_unit_test(size_zero_gives_a_block_without_a_hook),
+      cmocka_unit_test_setup_teardown(calloc_refuses_an_overflow_before_it_asks, hook_on, hook_off),
+      cmocka_unit_test_setup_teardown(shortage_is_null_and_keeps_the_old_block, hook_on, hook_off),
+      cmocka_unit_test_setup_teardown(null_is_legal_where_the_header_says_so, hook_on, hook_off),
+      cmocka_unit_test_setup_teardown(a_null_hook_restores_the_c_library, hook_on, hook_off),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -335,17 +335,17 @@ static void agrees_with_a_plain_set(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test(siphash_is_the_published_function),
-    cmocka_unit_test_setup_teardown(no_two_tables_share_a_key, setup, teardown),
-    cmocka_unit_test_setup_teardown(an_empty_table_takes_no_memory, setup, teardown),
-    cmocka_unit_test_setup_teardown(finds_what_was_inserted_until_it_is_removed, setup, teardown),
-    cmocka_unit_test_setup_teardown(keys_are_bytes_of_a_given_length, setup, teardown),
-    cmocka_unit_test_setup_teardown(keys_are_compared_only_when_the_whole_hash_agrees, setup, teardown),
-    cmocka_unit_test_setup_teardown(no_insertion_moves_more_than_a_few_buckets, setup, teardown),
-    cmocka_unit_test_setup_teardown(shortage_at_the_first_insertion_is_told, setup, teardown),
-    cmocka_unit_test_setup_teardown(shortage_later_only_puts_growth_off, setup, teardown),
-    cmocka_unit_test_setup_teardown(a_walk_may_remove_behind_itself, setup, teardown),
-    cmocka_unit_test_setup_teardown(agrees_with_a_plain_set, setup, teardown),
+      cmocka_unit_test(siphash_is_the_published_function),
+      cmocka_unit_test_setup_teardown(no_two_tables_share_a_key, setup, teardown),
+      cmocka_unit_test_setup_teardown(an_empty_table_takes_no_memory, setup, teardown),
+      cmocka_unit_test_setup_teardown(finds_what_was_inserted_until_it_is_removed, setup, teardown),
+      cmocka_unit_test_setup_teardown(keys_are_bytes_of_a_given_length, setup, teardown),
+      cmocka_unit_test_setup_teardown(keys_are_compared_only_when_the_whole_hash_agrees, setup, teardown),
+      cmocka_unit_test_setup_teardown(no_insertion_moves_more_than_a_few_buckets, setup, teardown),
+      cmocka_unit_test_setup_teardown(shortage_at_the_first_insertion_is_told, setup, teardown),
+      cmocka_unit_test_setup_teardown(shortage_later_only_puts_growth_off, setup, teardown),
+      cmocka_unit_test_setup_teardown(a_walk_may_remove_behind_itself, setup, teardown),
+      cmocka_unit_test_setup_teardown(agrees_with_a_plain_set, setup, teardown),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -418,21 +418,21 @@ static void agrees_with_a_plain_array(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test_setup_teardown(fires_at_its_time_and_not_before, setup, teardown),
-    cmocka_unit_test_setup_teardown(fires_once_after_a_jump_of_hours, setup, teardown),
-    cmocka_unit_test_setup_teardown(an_idle_wheel_jumps_any_distance, setup, teardown),
-    cmocka_unit_test_setup_teardown(a_far_timer_is_reached_in_a_step_per_level, setup, teardown),
-    cmocka_unit_test_setup_teardown(fires_in_order_of_time_then_of_arming, setup, teardown),
-    cmocka_unit_test_setup_teardown(a_time_already_past_fires_at_the_next_advance, setup, teardown),
-    cmocka_unit_test_setup_teardown(rearming_without_delay_does_not_hold_the_loop, setup, teardown),
-    cmocka_unit_test_setup_teardown(rearmed_in_its_function_it_keeps_its_beat, setup, teardown),
-    cmocka_unit_test_setup_teardown(a_cancelled_timer_never_fires, setup, teardown),
-    cmocka_unit_test_setup_teardown(one_due_now_can_still_be_cancelled_or_moved, setup, teardown),
-    cmocka_unit_test_setup_teardown(arming_an_armed_one_moves_it, setup, teardown),
-    cmocka_unit_test_setup_teardown(time_going_backwards_does_nothing, setup, teardown),
-    cmocka_unit_test_setup_teardown(beyond_the_span_is_cut_to_it, setup, teardown),
-    cmocka_unit_test_setup_teardown(a_function_may_free_its_timer, setup, teardown),
-    cmocka_unit_test(agrees_with_a_plain_array),
+      cmocka_unit_test_setup_teardown(fires_at_its_time_and_not_before, setup, teardown),
+      cmocka_unit_test_setup_teardown(fires_once_after_a_jump_of_hours, setup, teardown),
+      cmocka_unit_test_setup_teardown(an_idle_wheel_jumps_any_distance, setup, teardown),
+      cmocka_unit_test_setup_teardown(a_far_timer_is_reached_in_a_step_per_level, setup, teardown),
+      cmocka_unit_test_setup_teardown(fires_in_order_of_time_then_of_arming, setup, teardown),
+      cmocka_unit_test_setup_teardown(a_time_already_past_fires_at_the_next_advance, setup, teardown),
+      cmocka_unit_test_setup_teardown(rearming_without_delay_does_not_hold_the_loop, setup, teardown),
+      cmocka_unit_test_setup_teardown(rearmed_in_its_function_it_keeps_its_beat, setup, teardown),
+      cmocka_unit_test_setup_teardown(a_cancelled_timer_never_fires, setup, teardown),
+      cmocka_unit_test_setup_teardown(one_due_now_can_still_be_cancelled_or_moved, setup, teardown),
+      cmocka_unit_test_setup_teardown(arming_an_armed_one_moves_it, setup, teardown),
+      cmocka_unit_test_setup_teardown(time_going_backwards_does_nothing, setup, teardown),
+      cmocka_unit_test_setup_teardown(beyond_the_span_is_cut_to_it, setup, teardown),
+      cmocka_unit_test_setup_teardown(a_function_may_free_its_timer, setup, teardown),
+      cmocka_unit_test(agrees_with_a_plain_array),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
