@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <sched.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -28,9 +29,10 @@ static void on_clock(uv_poll_t *handle, int status, int events)
   rt->armed_ms = 0;
 }
 
-static void on_wake(uv_async_t *handle)
+static void on_wake(void *owner, int fd, uint32_t events)
 {
-  ((cpool_runtime *) handle->data)->wake_count++; /* the messages themselves ask for the turn */
+  (void) fd, (void) events;
+  ((cpool_runtime *) owner)->wake_count++; /* the messages themselves are the work */
 }
 
 static void on_prepare(uv_prepare_t *handle)
@@ -61,9 +63,6 @@ static void add_handle(cpool_runtime *rt, uv_handle_t *handle)
 static int open_handles(cpool_runtime *rt)
 {
   int error;
-  if ((error = uv_async_init(rt->loop, &rt->wake, on_wake)) != 0)
-    return error;
-  add_handle(rt, (uv_handle_t *) &rt->wake);
   if ((error = uv_poll_init(rt->loop, &rt->sockets, rt->poller.epoll_fd)) != 0)
     return error;
   add_handle(rt, (uv_handle_t *) &rt->sockets);
@@ -110,6 +109,13 @@ int cpool__loop_open(cpool_runtime *rt, struct uv_loop_s *host_loop, const char 
   *what = "an epoll set cannot be made";
   if (cpool__poller_init(&rt->poller) != CPOOL_OK)
     return errno;
+  *what = "a wake-up cannot be made";
+  rt->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (rt->wake_fd < 0)
+    return errno;
+  if (cpool__poller_watch(&rt->poller, rt->wake_fd, EPOLLIN | EPOLLET, on_wake, rt) != CPOOL_OK)
+    return ENOMEM;
+  cpool__poller_apply(&rt->poller);
   *what = "a timer cannot be made";
   if (rt->mode == CPOOL_LOOP_MANUAL) {
     rt->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
@@ -134,6 +140,8 @@ void cpool__loop_destroy(cpool_runtime *rt)
   cpool__poller_fini(&rt->poller);
   if (rt->timer_fd >= 0)
     close(rt->timer_fd);
+  if (rt->wake_fd >= 0)
+    close(rt->wake_fd);
   cpool__fork_mark_fini(&rt->fork_mark);
   cpool__free(rt);
   cpool__objects_add(-1);

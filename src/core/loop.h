@@ -9,7 +9,7 @@
 #include "core/fork.h"
 #include "core/runtime.h"
 
-enum { CPOOL__LOOP_HANDLES = 6 };
+enum { CPOOL__LOOP_HANDLES = 5 };
 
 struct cpool_runtime {
   /* Fixed before a second thread sees the runtime. */
@@ -44,14 +44,14 @@ struct cpool_runtime {
 
   /* libuv. All are open from new until the end; handles lists those that need closing. */
   uv_loop_t own_loop;
-  uv_poll_t sockets; /* on the poller's epoll set */
-  uv_async_t wake;   /* also what keeps uv_run going, see cpool__runtime_keep */
+  uv_poll_t sockets; /* on the poller's epoll set; also what keeps uv_run going, see cpool__runtime_keep */
   uv_prepare_t prepare;
   uv_check_t check;
   uv_idle_t nudge;  /* active: a turn is due at once. Host's and own thread's loops */
   uv_timer_t timer; /* host's and own thread's loops */
   uv_poll_t clock;  /* manual mode: on timer_fd, since a uv_timer_t does not show in the loop's descriptor */
   int timer_fd;     /* -1: none */
+  int wake_fd; /* an eventfd in the poller's set, edge-triggered: written by any thread, read by nobody; -1: none */
   uv_handle_t *handles[CPOOL__LOOP_HANDLES];
   int handle_count;
 };
@@ -68,6 +68,8 @@ void cpool__loop_close(cpool_runtime *rt);
 /* The other modes: frees the runtime, after the close. */
 void cpool__loop_destroy(cpool_runtime *rt);
 
+/* Any thread: makes libuv's wait end. */
+void cpool__loop_wake(cpool_runtime *rt);
 /* Loop thread, outside a turn: asks for one at once. In manual mode any thread: makes the descriptor readable. */
 void cpool__loop_nudge(cpool_runtime *rt);
 bool cpool__loop_has_work(const cpool_runtime *rt);

@@ -227,7 +227,7 @@ int cpool_runtime_new(cpool_runtime **out, const cpool_runtime_options *given)
   strcpy(rt->thread_name, options.thread_name);
   rt->log = (struct cpool__log){.fn = options.log, .user = options.log_user, .level = options.log_level};
   cpool__fork_mark_init(&rt->fork_mark);
-  rt->timer_fd = -1;
+  rt->timer_fd = rt->wake_fd = -1;
   rt->armed_ms = UINT64_MAX;
   rt->now_us = cpool__clock_us();
   cpool__wheel_init(&rt->wheel, rt->now_us / 1000);

@@ -1,11 +1,11 @@
 /* turn: the order of work within one turn of the loop, and what puts work into it
  *
  * What wakes whom:
- *   another thread posts      the first message of a batch sends uv_async; the turn follows in the same iteration
+ *   another thread posts      the first message of a batch writes to the eventfd; the turn follows in the same iteration
  *   within a turn             nothing: the turn looks again before it ends, and what it leaves over nudges
  *   loop thread, no turn yet  (a host's own code) nudges: an idle handle makes libuv poll without waiting and keeps
  *                             uv_run from returning, also when the host's prepare callbacks run after ours
- *   manual mode, no step      uv_async again: only a descriptor can be seen by a foreign loop
+ *   manual mode, no step      the eventfd again: only a descriptor can be seen by a foreign loop
  *
  * Time: libuv computes how long to sleep from the time that it cached at the start of the iteration; work done since
  * then would make timers late. After a turn the cache is refreshed when it is behind, and the delay counts from our
@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/timerfd.h>
 #include <time.h>
+#include <unistd.h>
 
 enum {
   /* Of inbox, tasks and events per turn: a callback that always posts again leaves the host its share. */
@@ -59,7 +60,7 @@ void cpool__runtime_post(cpool_runtime *rt, struct cpool__msg *msg)
   /* Once pushed, the message may end the runtime: the count makes its end wait for the wake-up. */
   atomic_fetch_add_explicit(&rt->posting_count, 1, memory_order_relaxed);
   if (cpool__inbox_push(&rt->inbox, msg))
-    uv_async_send(&rt->wake);
+    cpool__loop_wake(rt);
   atomic_fetch_sub_explicit(&rt->posting_count, 1, memory_order_release);
 }
 
@@ -70,10 +71,20 @@ static void on_nudge(uv_idle_t *handle)
   (void) handle; /* being active is all it does */
 }
 
+void cpool__loop_wake(cpool_runtime *rt)
+{
+  /* Not uv_async: where poster and loop share a processor, libuv 1.44 spins in the loop for a poster that it has just
+   * preempted. Each write is an edge of its own, so that nobody has to read; the counter never fills. */
+  const uint64_t one = 1;
+  ssize_t written = write(rt->wake_fd, &one, sizeof one);
+  assert(written == sizeof one);
+  (void) written;
+}
+
 void cpool__loop_nudge(cpool_runtime *rt)
 {
   if (rt->mode == CPOOL_LOOP_MANUAL)
-    uv_async_send(&rt->wake);
+    cpool__loop_wake(rt);
   else
     uv_idle_start(&rt->nudge, on_nudge); /* harmless while active */
 }
@@ -161,9 +172,9 @@ void cpool__runtime_keep(cpool_runtime *rt, int delta)
   if (rt->mode != CPOOL_LOOP_UV)
     return;
   if (rt->keep_count > 0)
-    uv_ref((uv_handle_t *) &rt->wake);
+    uv_ref((uv_handle_t *) &rt->sockets);
   else
-    uv_unref((uv_handle_t *) &rt->wake);
+    uv_unref((uv_handle_t *) &rt->sockets);
 }
 
 /* --------------------------------------------------------------------------------------------------------- the turn */

@@ -71,6 +71,8 @@ struct cpool__request {
   /* the texts follow */
 };
 
+/* Any thread: what every request begins with; zeroed memory. */
+void cpool__request_init(struct cpool__request *req);
 /* Loop thread. Ends the request: counts, gives its handle back, hands the event over. `error` NULL: success. */
 void cpool__request_finish(struct cpool__request *req, const cpool_error *error);
 /* The same with a status and text made here. */

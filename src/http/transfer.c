@@ -1,220 +1,15 @@
 /* transfer: one request on one connection through a recycled easy handle */
 #include "http/transfer.h"
 
-#include <assert.h>
 #include <limits.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include "base/memory.h"
 #include "http/conn.h"
 #include "http/pool.h"
 #include "http/request.h"
 #include "http/transfer_result.h"
-
-/* ------------------------------------------------------------------------------------------- libcurl's calls into us */
-
-/* How long the server means to keep the connection, and for how many requests (RFC 2068 section 19.7.1.1). */
-static void note_keep_alive(struct cpool__transfer *transfer, const char *line, size_t len)
-{
-  static const char name[] = "keep-alive:";
-  size_t name_len = sizeof name - 1;
-  while (len > 0 && (line[len - 1] == '\r' || line[len - 1] == '\n'))
-    len--;
-  if (len > name_len && (line[0] | 0x20) == 'k' && strncasecmp(line, name, name_len) == 0 && transfer->conn != NULL)
-    cpool__janitor_hint(&transfer->conn->life, line + name_len, len - name_len);
-}
-
-static size_t on_header(char *line, size_t one, size_t len, void *user)
-{
-  struct cpool__transfer *transfer = user;
-  struct cpool__request *req = transfer->req;
-  (void) one;
-  if (req == NULL)
-    return len;
-  if (req->resp.first_byte_us == CPOOL_OFF)
-    req->resp.first_byte_us = (int64_t) (cpool__runtime_now_us(req->pool->rt) - req->begin_us);
-  req->resp.bytes_received += len;
-  req->activity_ms = cpool__runtime_now_ms(req->pool->rt);
-  note_keep_alive(transfer, line, len);
-  switch (cpool__response_head_line(&req->resp, line, len, (size_t) req->pool->options.max_header_bytes)) {
-  case CPOOL__RESPONSE_OK:
-    return len;
-  case CPOOL__RESPONSE_NO_MEMORY:
-    transfer->abort = CPOOL__ABORT_MEMORY;
-    return 0;
-  case CPOOL__RESPONSE_OVER_CAP:
-    break;
-  }
-  transfer->abort = CPOOL__ABORT_HEADERS;
-  return 0;
-}
-
-static size_t on_body(char *data, size_t one, size_t len, void *user)
-{
-  struct cpool__transfer *transfer = user;
-  struct cpool__request *req = transfer->req;
-  (void) one;
-  if (req == NULL)
-    return len;
-  if (req->event.queue != NULL && cpool__queue_above(req->event.queue)) {
-    req->queue_waiter.runtime = req->pool->rt;
-    if (cpool__queue_pause(req->event.queue, &req->queue_waiter)) {
-      atomic_fetch_add_explicit(&req->refs, 1, memory_order_relaxed); /* until the message arrives or is taken back */
-      transfer->paused = true;
-      return CURL_WRITEFUNC_PAUSE;
-    }
-  }
-  req->resp.bytes_received += len;
-  req->activity_ms = cpool__runtime_now_ms(req->pool->rt);
-  curl_off_t expected = -1;
-  if (req->resp.body.data == NULL)
-    curl_easy_getinfo(transfer->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &expected);
-  if (req->kind != CPOOL__KIND_HEAD && expected > req->max_response_bytes) {
-    transfer->abort = CPOOL__ABORT_BODY;
-    return 0;
-  }
-  switch (cpool__response_body_data(&req->resp, data, len, (size_t) req->max_response_bytes, expected)) {
-  case CPOOL__RESPONSE_OK:
-    return len;
-  case CPOOL__RESPONSE_NO_MEMORY:
-    transfer->abort = CPOOL__ABORT_MEMORY;
-    return 0;
-  case CPOOL__RESPONSE_OVER_CAP:
-    break;
-  }
-  transfer->abort = CPOOL__ABORT_BODY;
-  return 0;
-}
-
-static void touch(struct cpool__transfer *transfer)
-{
-  if (!transfer->touched) {
-    transfer->touched = true;
-    transfer->curl->untouched_count--;
-  }
-}
-
-static curl_socket_t open_unix(struct cpool__transfer *transfer)
-{
-  struct cpool__conn *conn = transfer->conn;
-  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0)
-    return CURL_SOCKET_BAD;
-  if (!cpool__conn_attach(conn, fd, NULL)) {
-    close(fd);
-    return CURL_SOCKET_BAD;
-  }
-  cpool__count_opened(conn->route);
-  return fd;
-}
-
-/* libcurl asks for a socket: it gets the one that was connected for this transfer, or none. */
-static curl_socket_t on_open(void *user, curlsocktype purpose, struct curl_sockaddr *address)
-{
-  struct cpool__transfer *transfer = user;
-  (void) purpose;
-  (void) address;
-  if (transfer->req != NULL)
-    touch(transfer);
-  if (transfer->req == NULL || !transfer->hand_over) {
-    transfer->refused_open = true;
-    return CURL_SOCKET_BAD;
-  }
-  curl_socket_t fd = transfer->conn->unix_socket ? open_unix(transfer) : transfer->conn->fd;
-  if (fd == CURL_SOCKET_BAD)
-    return fd;
-  transfer->hand_over = false;
-  transfer->confirmed = true;
-  transfer->conn->in_curl = true;
-  return fd;
-}
-
-static int on_close(void *user, curl_socket_t fd)
-{
-  struct cpool__curl *curl = user;
-  struct cpool__conn *conn = cpool__conn_by_fd(curl->pool, fd);
-  if (conn != NULL)
-    cpool__conn_gone(conn);
-  else
-    close(fd);
-  return 0;
-}
-
-void cpool__transfer_uses(struct cpool__transfer *transfer, struct cpool__conn *conn)
-{
-  struct cpool__conn *reserved = transfer->conn;
-  struct cpool__transfer *other = conn->owner;
-  transfer->confirmed = true;
-  if (conn == reserved)
-    return;
-  if (reserved != NULL && reserved->state == CPOOL__CONN_GONE) { /* libcurl found it dead and went on to another one */
-    reserved->owner = NULL;
-    cpool__conn_free(reserved, CPOOL__CLOSE_PEER);
-    reserved = NULL;
-  }
-  transfer->conn = conn;
-  cpool__conn_begin(conn, transfer);
-  if (other !=
-      NULL) { /* it had reserved this one, or has ended on it and was not looked at yet: either way they change places */
-    other->conn = reserved;
-    if (reserved != NULL)
-      reserved->owner = other;
-  } else if (reserved != NULL && reserved->state == CPOOL__CONN_BUSY) {
-    cpool__conn_unreserve(reserved);
-  }
-}
-
-/* libcurl is about to send: on which connection, for which time, and may it? */
-static int on_begin(void *user, char *remote_host, char *local_host, int remote_port, int local_port)
-{
-  struct cpool__transfer *transfer = user;
-  struct cpool__request *req = transfer->req;
-  (void) local_host;
-  if (req == NULL)
-    return CURL_PREREQFUNC_ABORT;
-  touch(transfer);
-  if (++transfer->begin_count > 1) { /* a second attempt of libcurl's own: whether to repeat is ours to say */
-    transfer->abort = CPOOL__ABORT_REPLAY;
-    return CURL_PREREQFUNC_ABORT;
-  }
-  if (!transfer->confirmed && local_port != 0) {
-    struct cpool__conn *conn = cpool__conn_by_ends(req->pool, remote_host, remote_port, local_port);
-    if (conn != NULL && conn->state != CPOOL__CONN_CLOSING)
-      cpool__transfer_uses(transfer, conn);
-  }
-  struct cpool__conn *conn = transfer->conn;
-  if (!transfer->confirmed && local_port == 0)
-    transfer->confirmed =
-        true; /* a unix socket shows no ends: the reserved one until the socket callback says otherwise */
-  if (conn == NULL || !transfer->confirmed || conn->state != CPOOL__CONN_BUSY) {
-    transfer->abort = CPOOL__ABORT_STALE;
-    return CURL_PREREQFUNC_ABORT;
-  }
-  bool reused = conn->life.request_count > 0;
-  if (reused && !conn->route->origin->tls && cpool__idle_peek(conn)) {
-    /* the last look before sending. Not over TLS, where a ticket may be on its way: the look of the dispatch has to do */
-    transfer->abort = CPOOL__ABORT_STALE;
-    conn->reason = cpool__idle_verdict(conn);
-    return CURL_PREREQFUNC_ABORT;
-  }
-  conn->life.request_count++;
-  cpool__transfer_begun(transfer, conn, reused);
-  enum cpool__janitor_reason last =
-      cpool__janitor_last_use(&conn->life, &conn->route->origin->rules, cpool__runtime_now_ms(req->pool->rt));
-  if (last != CPOOL__JANITOR_KEEP) {
-    conn->reason = last == CPOOL__JANITOR_LIFETIME ? CPOOL__CLOSE_LIFETIME : CPOOL__CLOSE_REQUESTS;
-    curl_easy_setopt(transfer->easy, CURLOPT_FORBID_REUSE, 1L);
-    transfer->forbid_reuse = true;
-  }
-  return CURL_PREREQFUNC_OK;
-}
-
-/* ------------------------------------------------------------------------------------------------ the easy handle */
 
 static void set_identity(CURL *easy, const struct cpool__identity *identity)
 {
@@ -260,16 +55,7 @@ struct cpool__transfer *cpool__transfer_new(struct cpool__curl *curl)
   curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
   curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, (long) INT_MAX);
   curl_easy_setopt(easy, CURLOPT_MAXLIFETIME_CONN, 0L);
-  curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
-  curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
-  curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
-  curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
-  curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_begin);
-  curl_easy_setopt(easy, CURLOPT_PREREQDATA, transfer);
-  curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open);
-  curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, transfer);
-  curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close);
-  curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, curl); /* outlives the transfer that made the connection */
+  cpool__transfer_set_callbacks(transfer);
   set_identity(easy, curl->identity);
   return transfer;
 }
@@ -388,7 +174,7 @@ static void detach(struct cpool__transfer *transfer)
   transfer->req = NULL; /* callbacks from here on are nobody's */
   curl_multi_remove_handle(curl->multi, transfer->easy);
   if (transfer != curl->pruner)
-    touch(transfer);
+    cpool__transfer_touch(transfer);
   cpool__link_remove(&transfer->link);
 }
 

@@ -56,6 +56,15 @@ void cpool__transfer_done(struct cpool__transfer *transfer, CURLcode code);
 void cpool__transfer_abort(struct cpool__transfer *transfer);
 /* The low mark is reached: reading goes on. */
 void cpool__transfer_resume(struct cpool__transfer *transfer);
+/* libcurl has begun it. */
+static inline void cpool__transfer_touch(struct cpool__transfer *transfer)
+{
+  if (!transfer->touched) {
+    transfer->touched = true;
+    transfer->curl->untouched_count--;
+  }
+}
+void cpool__transfer_set_callbacks(struct cpool__transfer *transfer);
 /* libcurl tells that this transfer uses that socket. */
 void cpool__transfer_uses(struct cpool__transfer *transfer, struct cpool__conn *conn);
 struct cpool__transfer *cpool__transfer_new(struct cpool__curl *curl);

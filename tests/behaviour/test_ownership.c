@@ -147,7 +147,7 @@ static void on_keep(const cpool_event *event)
 static void response_is_taken_inside_a_callback(void **state)
 {
   struct pool_fixture *f = *state;
-  struct keeper keeper = {NULL};
+  struct keeper keeper = {.done = 0};
   open_pool(f, NULL);
   cpool_request req = request_of(f, "/chunked/5000");
   req.queue = NULL;

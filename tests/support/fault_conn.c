@@ -216,7 +216,11 @@ bool fault_conn_read_head(struct fault_conn *conn)
     if (conn->in_len > HEAD_MAX_BYTES || !fault_conn_read_more(conn))
       return false;
   size_t head_len = (size_t) (end - conn->in) + 4;
-  request->head = strndup(conn->in, head_len);
+  request->head = malloc(head_len + 1); /* not strndup: the stream has no NUL for it to stop at */
+  if (request->head != NULL) {
+    memcpy(request->head, conn->in, head_len);
+    request->head[head_len] = '\0';
+  }
   consume(conn, head_len);
   return request->head != NULL && parse_head(request);
 }

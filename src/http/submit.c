@@ -1,0 +1,338 @@
+/* submit: what a caller asks for is checked, laid out in one block, and posted to the loop; cancel. Any thread. */
+#include <stdalign.h>
+#include <stddef.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/memory.h"
+#include "core/error.h"
+#include "core/structs.h"
+#include "http/http_options.h"
+#include "http/pool.h"
+#include "http/request.h"
+#include "http/session.h"
+
+static bool idempotent(const char *method)
+{
+  static const char *const methods[] = {"GET",   "HEAD", "OPTIONS",
+                                        "TRACE", "PUT",  "DELETE"}; /* RFC 9110 section 9.2.2 */
+  for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
+    if (strcmp(method, methods[i]) == 0)
+      return true;
+  return false;
+}
+
+static int check(const cpool_request *own)
+{
+  if ((own->queue == NULL) == (own->on_event == NULL))
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: exactly one of queue and on_event is needed");
+  if (own->url == NULL)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: url is missing");
+  if (own->method != NULL && (!cpool__token_valid(own->method) || strlen(own->method) > 32))
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: method is not a token of at most 32 bytes");
+  if (own->method != NULL && strcasecmp(own->method, "CONNECT") == 0)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: method CONNECT is not available");
+  if (own->body == NULL && own->body_len > 0)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: body is NULL and body_len is %zu", own->body_len);
+  if (own->method != NULL && strcmp(own->method, "HEAD") == 0 && own->body_len > 0)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: HEAD has no body");
+  if (own->body_len > INT64_MAX / 2)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: body_len is out of range");
+  if ((own->flags & ~CPOOL_REQUEST_REPEATABLE) != 0)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: flags 0x%x are unknown", (unsigned) own->flags);
+  if (own->headers == NULL && own->header_count > 0)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: headers is NULL and header_count is %zu",
+                         own->header_count);
+  return cpool__headers_check(own->headers, own->header_count);
+}
+
+/* One override of a request: 0 is the pool's value; the table's range holds. */
+static int pick(const char *key, int64_t wanted, int64_t standard, int64_t *out)
+{
+  if (wanted == 0) {
+    *out = standard;
+    return CPOOL_OK;
+  }
+  const struct cpool__option *option = cpool__options_find(&cpool__http_option_table, key);
+  if (!(wanted == CPOOL_OFF && (option->flags & CPOOL__OPTION_OFF) != 0) &&
+      ((double) wanted < option->minimum || (double) wanted > option->maximum))
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: %s %lld is out of range %.0f..%.0f%s", key,
+                         (long long) wanted, option->minimum, option->maximum,
+                         option->flags & CPOOL__OPTION_OFF ? " (or off)" : "");
+  *out = wanted;
+  return CPOOL_OK;
+}
+
+static int pick_all(cpool_http *pool, const cpool_request *own, struct cpool__request *limits)
+{
+  static const struct {
+    const char *key;
+    size_t wanted, chosen;
+  } overrides[CPOOL__REQUEST_DEFAULTS] = {
+#define OVERRIDE(key) {#key, offsetof(cpool_request, key), offsetof(struct cpool__request, key)},
+      CPOOL__REQUEST_DEFAULT_KEYS(OVERRIDE)
+#undef OVERRIDE
+  };
+  for (int i = 0; i < CPOOL__REQUEST_DEFAULTS; i++) {
+    int64_t standard = atomic_load_explicit(&pool->request_defaults[i], memory_order_relaxed);
+    const int64_t *wanted = (const void *) ((const char *) own + overrides[i].wanted);
+    int64_t *chosen = (void *) ((char *) limits + overrides[i].chosen);
+    int rc = pick(overrides[i].key, *wanted, standard, chosen);
+    if (rc != CPOOL_OK)
+      return rc;
+  }
+  limits->max_response_bytes = cpool__limit64(limits->max_response_bytes);
+  return CPOOL_OK;
+}
+
+/* What of the request decides its layout in memory. */
+struct shape {
+  const char *method;
+  enum cpool__request_kind kind;
+  struct cpool__url url;
+  const char *base_path;
+  size_t base_len, target_len, method_len, headers_bytes;
+  const char *extra[2];
+  size_t extra_count;
+  bool repeatable, plain_headers;
+};
+
+static int shape_url(cpool_session *session, const cpool_request *own, struct shape *shape)
+{
+  if (own->url[0] != '/' && own->url[0] != '?')
+    return cpool__url_parse(&session->pool->urls, own->url, "url", &shape->url);
+  if (session->base.authority == NULL)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "url: it is relative and the session has no base_url");
+  shape->url.authority = session->base.authority;
+  shape->url.target = own->url;
+  shape->base_path = session->base_path;
+  shape->base_len = session->base_path_len;
+  return cpool__url_target(own->url, "url", &shape->url.target_len);
+}
+
+static int shape_request(cpool_session *session, const cpool_request *own, struct shape *shape)
+{
+  const char *method = own->method != NULL ? own->method : own->body_len > 0 ? "POST" : "GET";
+  int rc = shape_url(session, own, shape);
+  if (rc != CPOOL_OK)
+    return rc;
+  bool takes_body = strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0 || strcmp(method, "PATCH") == 0;
+  shape->kind = own->body_len > 0 || takes_body ? CPOOL__KIND_BODY
+                : strcmp(method, "HEAD") == 0   ? CPOOL__KIND_HEAD
+                                                : CPOOL__KIND_GET;
+  const char *implied[] = {"GET", "HEAD", "POST"};
+  shape->method = strcmp(method, implied[shape->kind]) == 0 ? NULL : method;
+  shape->method_len = shape->method != NULL ? strlen(method) + 1 : 0;
+  /* "" needs the '/' that RFC 9112 section 3.2.1 wants, and so does a bare query */
+  bool slash = shape->base_len == 0 && (shape->url.target_len == 0 || shape->url.target[0] == '?');
+  if (slash) {
+    shape->base_path = "/";
+    shape->base_len = 1;
+  }
+  shape->target_len = shape->base_len + shape->url.target_len;
+  if (shape->kind == CPOOL__KIND_BODY) { /* what libcurl would add by itself */
+    shape->extra[shape->extra_count++] = "Expect:";
+    if (!cpool__headers_find(own->headers, own->header_count, "Content-Type"))
+      shape->extra[shape->extra_count++] = "Content-Type:";
+  }
+  shape->plain_headers = own->header_count == 0 && shape->extra_count == 0;
+  if (!shape->plain_headers)
+    shape->headers_bytes =
+        cpool__headers_size(&session->headers, own->headers, own->header_count, shape->extra, shape->extra_count);
+  shape->repeatable = idempotent(method) || (own->flags & CPOOL_REQUEST_REPEATABLE) != 0 ||
+                      cpool__headers_find(own->headers, own->header_count, "Idempotency-Key");
+  if (shape->target_len + shape->headers_bytes > CPOOL__HEAD_MAX_BYTES)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: url and headers exceed %d bytes",
+                         (int) CPOOL__HEAD_MAX_BYTES);
+  return CPOOL_OK;
+}
+
+static size_t aligned(size_t size)
+{
+  return (size + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
+}
+
+/* One block: the struct, the header list, target, method, body. NULL: out of memory. */
+static struct cpool__request *build(cpool_session *session, const cpool_request *own, const struct shape *shape)
+{
+  size_t head = aligned(sizeof(struct cpool__request)) + aligned(shape->headers_bytes);
+  size_t total = head + shape->target_len + 1 + shape->method_len + own->body_len;
+  struct cpool__request *req = cpool__malloc(total);
+  if (req == NULL)
+    return NULL;
+  memset(req, 0, sizeof *req);
+  char *at = (char *) req + head;
+  if (shape->plain_headers)
+    req->headers = session->headers;
+  else
+    cpool__headers_build(&req->headers, (char *) req + aligned(sizeof *req), &session->headers, own->headers,
+                         own->header_count, shape->extra, shape->extra_count);
+  req->target = at;
+  if (shape->base_len > 0)
+    memcpy(at, shape->base_path, shape->base_len);
+  if (shape->url.target_len > 0)
+    memcpy(at + shape->base_len, shape->url.target, shape->url.target_len);
+  at[shape->target_len] = '\0';
+  at += shape->target_len + 1;
+  if (shape->method != NULL) {
+    req->method = memcpy(at, shape->method, shape->method_len);
+    at += shape->method_len;
+  }
+  if (own->body_len > 0)
+    req->body = memcpy(at, own->body, own->body_len);
+  req->body_len = own->body_len;
+  return req;
+}
+
+static bool reserve_pending(cpool_http *pool)
+{
+  int32_t max = atomic_load_explicit(&pool->max_pending, memory_order_relaxed);
+  if (atomic_fetch_add_explicit(&pool->pending_count, 1, memory_order_relaxed) < max)
+    return true;
+  atomic_fetch_sub_explicit(&pool->pending_count, 1, memory_order_relaxed);
+  return false;
+}
+
+static int submit(cpool_session *session, const cpool_request *own, cpool_op *out)
+{
+  cpool_http *pool = session->pool;
+  struct shape shape = {0};
+  struct cpool__request limits = {0};
+  struct cpool__request *req = NULL;
+  int rc = check(own);
+  if (rc == CPOOL_OK)
+    rc = pick_all(pool, own, &limits);
+  if (rc != CPOOL_OK)
+    return rc;
+  rc = cpool__http_enter(pool);
+  if (rc != CPOOL_OK)
+    return rc;
+  if (own->queue != NULL && cpool__queue_above(own->queue)) {
+    rc = cpool__refuse(CPOOL_EFULL, CPOOL_LAYER_POOL, "the queue is above its high mark: release events");
+    goto leave;
+  }
+  if (!reserve_pending(pool)) {
+    rc = cpool__refuse(CPOOL_EFULL, CPOOL_LAYER_POOL, "max_pending (%d) requests wait",
+                       (int) atomic_load_explicit(&pool->max_pending, memory_order_relaxed));
+    goto leave;
+  }
+  rc = shape_request(session, own, &shape);
+  if (rc != CPOOL_OK)
+    goto unreserve;
+  req = build(session, own, &shape);
+  cpool_op op = req != NULL ? cpool__ids_take(&pool->ids, req) : 0;
+  if (op == 0) {
+    rc = cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "no memory for a request");
+    goto unreserve;
+  }
+  cpool__request_init(req);
+  req->event.event.source = op;
+  req->event.event.user = own->user;
+  req->event.queue = own->queue;
+  req->event.fn = own->on_event;
+  req->pool = pool;
+  req->session = session;
+  req->op = op;
+  req->pending_counted = true;
+  req->repeatable = shape.repeatable;
+  req->kind = shape.kind;
+  req->submit_us = cpool__clock_us();
+  req->acquire_timeout_ms = limits.acquire_timeout_ms;
+  req->connect_timeout_ms = limits.connect_timeout_ms;
+  req->sock_read_timeout_ms = limits.sock_read_timeout_ms;
+  req->total_timeout_ms = limits.total_timeout_ms;
+  req->max_response_bytes = limits.max_response_bytes;
+  req->authority = shape.url.authority;
+  req->owned_authority = shape.url.owned;
+  cpool__session_hold(session);
+  if (own->queue != NULL)
+    cpool__queue_hold(own->queue);
+  if (out != NULL)
+    *out = op;
+  cpool__runtime_post(pool->rt, &req->msg);
+  return CPOOL_OK;
+
+unreserve:
+  cpool__free(req);
+  cpool__authority_free(shape.url.owned);
+  atomic_fetch_sub_explicit(&pool->pending_count, 1, memory_order_relaxed);
+leave:
+  cpool__http_leave(pool);
+  return rc;
+}
+
+int cpool_submit(cpool_session *session, const cpool_request *request, cpool_op *out)
+{
+  cpool_request own;
+  if (session == NULL || request == NULL)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "submit: session and request are needed");
+  int rc = cpool__http_usable(session->pool);
+  if (rc == CPOOL_OK)
+    rc = cpool__struct_read(&own, sizeof own, request, "request");
+  if (rc == CPOOL_OK)
+    rc = submit(session, &own, out);
+  if (rc != CPOOL_OK && rc != CPOOL_EFORK)
+    atomic_fetch_add_explicit(&session->pool->refused_count, 1, memory_order_relaxed);
+  return rc;
+}
+
+struct cancel_msg {
+  struct cpool__msg msg;
+  cpool_http *pool;
+  cpool_op op;
+};
+
+static void on_cancel(struct cpool__msg *msg)
+{
+  struct cancel_msg *cancel = cpool__container_of(msg, struct cancel_msg, msg);
+  cpool_http *pool = cancel->pool;
+  struct cpool__request *req = cpool__ids_get(&pool->ids, cancel->op);
+  cpool__free(cancel);
+  if (req != NULL && req->state == CPOOL__REQUEST_POSTED)
+    req->cancelled = true; /* another thread overtook the submitting one */
+  else if (req != NULL)
+    cpool__request_cut(req, CPOOL_ECANCELLED, CPOOL_LAYER_CALLER, "cancelled by the caller");
+  cpool__http_leave_on_loop(pool);
+}
+
+int cpool_cancel(cpool_http *pool, cpool_op op)
+{
+  if (pool == NULL)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "cancel: pool is needed");
+  int rc = cpool__http_readable(pool);
+  if (rc != CPOOL_OK)
+    return rc;
+  if (!cpool__ids_valid(&pool->ids, op))
+    return cpool__refuse(CPOOL_ESTALE, CPOOL_LAYER_CALLER, "cancel: the request has ended");
+  struct cancel_msg *cancel = cpool__malloc(sizeof *cancel);
+  if (cancel == NULL)
+    return cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "cancel: no memory");
+  atomic_fetch_add(&pool->inflight_count, 1); /* the message names the pool */
+  if (!cpool__ids_valid(&pool->ids, op)) { /* it ended meanwhile, and with it perhaps what kept the pool from closing */
+    cpool__free(cancel);
+    cpool__http_leave(pool);
+    return cpool__refuse(CPOOL_ESTALE, CPOOL_LAYER_CALLER, "cancel: the request has ended");
+  }
+  cancel->msg.fn = on_cancel;
+  cancel->pool = pool;
+  cancel->op = op;
+  cpool__runtime_post(pool->rt, &cancel->msg);
+  return CPOOL_OK;
+}
+
+cpool_response *cpool_event_take_response(const cpool_event *event)
+{
+  if (event == NULL || event->kind != CPOOL_EVENT_RESPONSE || event->response == NULL)
+    return NULL;
+  struct cpool__event *own = cpool__container_of(event, struct cpool__event, event);
+  struct cpool__request *req = cpool__container_of(own, struct cpool__request, event);
+  own->event.response = NULL;
+  atomic_fetch_add_explicit(&req->refs, 1, memory_order_relaxed);
+  return &req->resp;
+}
+
+void cpool_response_free(cpool_response *resp)
+{
+  if (resp != NULL)
+    cpool__request_unref(cpool__container_of(resp, struct cpool__request, resp));
+}
