@@ -234,11 +234,13 @@ void cpool_queue_wake(cpool_queue *q)
 void cpool__queue_push(cpool_queue *q, struct cpool__list *events)
 {
   int64_t bytes = 0;
+  int count = 0;
   if (cpool__list_empty(events))
     return;
   for (struct cpool__link *link = cpool__list_first(events); link != NULL; link = cpool__list_next(events, link)) {
     assert(event_of(link)->queue == q);
     bytes += (int64_t) event_of(link)->bytes;
+    count++;
   }
   pthread_mutex_lock(&q->lock);
   cpool__list_splice(&q->events, events);
@@ -246,10 +248,11 @@ void cpool__queue_push(cpool_queue *q, struct cpool__list *events)
   if (q->bytes > q->high_bytes)
     atomic_store_explicit(&q->above, true, memory_order_relaxed);
   fd_settle(q);
-  bool signal = q->waiting_threads > 0;
-  pthread_mutex_unlock(&q->lock);
-  if (signal) /* the caller holds the queue; the woken thread finds the lock free */
+  if (q->waiting_threads > 0)
     pthread_cond_signal(&q->something);
+  /* All before the lock is let go: a consumer that has released these events may free the queue the moment after. */
+  atomic_fetch_sub_explicit(&q->holders, count, memory_order_release);
+  pthread_mutex_unlock(&q->lock);
 }
 
 /* -------------------------------------------------------------------------------------------------------- consumers */

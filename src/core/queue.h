@@ -35,8 +35,8 @@ struct cpool__queue_waiter {
  * the queue. */
 void cpool__queue_hold(cpool_queue *queue);
 void cpool__queue_drop(cpool_queue *queue);
-/* Loop thread: appends all of `events` (linked by .link) under one lock with at most one wake-up; `events` ends up
- * empty. The caller holds the queue until this returns: a consumer may have taken and released them all by then. */
+/* Loop thread: appends all of `events` (linked by .link) under one lock with at most one wake-up; `events` ends up empty. The queue
+ * is held once per event; these holds are dropped with it, and the queue must not be touched afterwards. */
 void cpool__queue_push(cpool_queue *queue, struct cpool__list *events);
 /* Any thread, no lock: above the high mark and not yet back at the low one. */
 bool cpool__queue_above(const cpool_queue *queue);

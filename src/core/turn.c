@@ -209,7 +209,6 @@ static void fill_queue(struct cpool__event *first, struct cpool__list *others)
   struct cpool__list batch;
   cpool__list_init(&batch);
   cpool__list_push_back(&batch, &first->link);
-  size_t count = 1;
   struct cpool__link *next;
   for (struct cpool__link *link = cpool__list_first(others); link != NULL; link = next) {
     next = cpool__list_next(others, link);
@@ -217,11 +216,8 @@ static void fill_queue(struct cpool__event *first, struct cpool__list *others)
       continue;
     cpool__link_remove(link);
     cpool__list_push_back(&batch, link);
-    count++;
   }
-  cpool__queue_push(queue, &batch); /* from here on the events belong to the consumers */
-  while (count-- > 0)
-    cpool__queue_drop(queue);
+  cpool__queue_push(queue, &batch); /* from here on the events belong to the consumers, and the queue to its owner */
 }
 
 static void run_events(cpool_runtime *rt)

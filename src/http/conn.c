@@ -12,6 +12,7 @@
 #include "http/dispatch.h"
 #include "http/pool.h"
 #include "http/request.h"
+#include "http/tls.h"
 #include "http/transfer.h"
 
 /* Which states may follow which, as bits. */
@@ -212,6 +213,8 @@ void cpool__conn_retire(struct cpool__conn *conn, enum cpool__close_reason reaso
   /* libcurl asks a socket by a peek whether it is alive: nothing may be left to read */
   char scrap[4096];
   shutdown(conn->fd, SHUT_RDWR);
+  if (conn->tls != NULL)
+    cpool__tls_drain(conn->tls);
   while (recv(conn->fd, scrap, sizeof scrap, MSG_DONTWAIT) > 0)
     continue;
   cpool__poller_forget(cpool__runtime_poller(pool->rt), conn->fd);
@@ -235,6 +238,7 @@ static void leave_tables(struct cpool__conn *conn)
   cpool__link_remove(&conn->port_link);
   cpool__poller_forget(cpool__runtime_poller(pool->rt), conn->fd);
   pool->conns[conn->fd] = NULL;
+  conn->tls = NULL;
   conn_move(conn, CPOOL__CONN_GONE);
   cpool__http_touch(pool);
 }

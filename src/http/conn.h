@@ -60,6 +60,7 @@ struct cpool__conn {
   bool unix_socket;
   uint16_t local_port;
   ino_t inode; /* of the socket: libcurl 7 closes one whose connect it found failed without a word */
+  void *tls;   /* OpenSSL's object, libcurl's own; NULL: plain, not begun yet, or another TLS library */
   int64_t dns_us, connect_us;
   struct cpool__address remote;
   char remote_host[CPOOL__ADDRESS_TEXT];

@@ -84,7 +84,6 @@ static void end_deliver(struct cpool__end *end)
     cpool__list_init(&one);
     cpool__list_push_back(&one, &event->link);
     cpool__queue_push(queue, &one);
-    cpool__queue_drop(queue);
   } else {
     if (event->fn != NULL)
       event->fn(&event->event);

@@ -9,6 +9,7 @@
 #include "http/conn.h"
 #include "http/pool.h"
 #include "http/request.h"
+#include "http/tls.h"
 #include "http/transfer_result.h"
 
 static void set_identity(CURL *easy, const struct cpool__identity *identity)
@@ -186,8 +187,7 @@ static void settle_conn(struct cpool__transfer *transfer, bool succeeded, bool b
   if (conn == NULL)
     return;
   if (conn->state == CPOOL__CONN_BUSY && !transfer->hand_over && conn->life.request_count == 0)
-    cpool__conn_vanished(
-        conn); /* libcurl took the socket and never came to sending on it: no such connection is kept */
+    cpool__conn_vanished(conn); /* libcurl took it and never came to sending on it: no such connection is kept */
   if (conn->state == CPOOL__CONN_GONE) {
     conn->owner = NULL;
     cpool__conn_free(conn, succeeded                                ? CPOOL__CLOSE_RESPONSE
@@ -204,6 +204,9 @@ static void settle_conn(struct cpool__transfer *transfer, bool succeeded, bool b
   } else if (transfer->confirmed && broken) { /* libcurl would use it again */
     cpool__conn_unreserve(conn);
     cpool__conn_retire(conn, CPOOL__CLOSE_ERROR);
+  } else if (transfer->confirmed && conn->tls != NULL && cpool__tls_pending(conn->tls)) { /* bytes behind the answer */
+    cpool__conn_unreserve(conn);
+    cpool__conn_retire(conn, CPOOL__CLOSE_UNSOLICITED);
   } else if (transfer->confirmed) {
     cpool__conn_end(conn);
   } else if (transfer->abort == CPOOL__ABORT_CALLER) { /* reserved, libcurl had not come to it */
@@ -258,6 +261,9 @@ void cpool__transfer_resume(struct cpool__transfer *transfer)
   transfer->req->activity_ms = cpool__runtime_now_ms(transfer->req->pool->rt);
   if (conn != NULL && conn->fd >= 0)
     cpool__poller_want(cpool__runtime_poller(transfer->req->pool->rt), conn->fd, EPOLLIN);
-  curl_easy_pause(transfer->easy, CURLPAUSE_CONT); /* may pause again; an error ends the transfer by libcurl's word */
-  cpool__curl_check_done(transfer->curl);
+  CURLcode code = curl_easy_pause(transfer->easy, CURLPAUSE_CONT); /* hands over what was held back; may pause again */
+  if (code != CURLE_OK || transfer->abort != CPOOL__ABORT_NONE) /* libcurl would go on without the piece that failed */
+    cpool__transfer_done(transfer, code != CURLE_OK ? code : CURLE_WRITE_ERROR);
+  else
+    cpool__curl_check_done(transfer->curl);
 }

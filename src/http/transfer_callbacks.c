@@ -8,6 +8,7 @@
 #include "http/conn.h"
 #include "http/pool.h"
 #include "http/request.h"
+#include "http/tls.h"
 #include "http/transfer.h"
 #include "http/transfer_result.h"
 
@@ -181,17 +182,24 @@ static int on_begin(void *user, char *remote_host, char *local_host, int remote_
     return CURL_PREREQFUNC_ABORT;
   }
   bool reused = conn->life.request_count > 0;
-  if (reused && !conn->route->origin->tls && cpool__idle_peek(conn)) {
-    /* the last look before sending. Not over TLS, where a ticket may be on its way: the look of the dispatch has to do */
+  bool tls = conn->route->origin->tls;
+  /* the last look before sending. Over TLS not at the socket, where a ticket may be on its way: the look of the dispatch has to do */
+  if (reused && (tls ? conn->tls != NULL && cpool__tls_pending(conn->tls) : cpool__idle_peek(conn))) {
     transfer->abort = CPOOL__ABORT_STALE;
     conn->reason = cpool__idle_verdict(conn);
     return CURL_PREREQFUNC_ABORT;
   }
+  if (tls && !reused)
+    conn->tls = cpool__tls_of(transfer->easy);
   conn->life.request_count++;
   cpool__transfer_begun(transfer, conn, reused);
   enum cpool__janitor_reason last =
       cpool__janitor_last_use(&conn->life, &conn->route->origin->rules, cpool__runtime_now_ms(req->pool->rt));
-  if (last != CPOOL__JANITOR_KEEP) {
+  if (tls && conn->tls == NULL) { /* what waits behind an answer could not be seen */
+    conn->reason = CPOOL__CLOSE_RESPONSE;
+    curl_easy_setopt(transfer->easy, CURLOPT_FORBID_REUSE, 1L);
+    transfer->forbid_reuse = true;
+  } else if (last != CPOOL__JANITOR_KEEP) {
     conn->reason = last == CPOOL__JANITOR_LIFETIME ? CPOOL__CLOSE_LIFETIME : CPOOL__CLOSE_REQUESTS;
     curl_easy_setopt(transfer->easy, CURLOPT_FORBID_REUSE, 1L);
     transfer->forbid_reuse = true;

@@ -167,7 +167,7 @@ void cpool__transfer_outcome(struct cpool__transfer *transfer, CURLcode code, bo
   bool sent = req->resp.bytes_sent > before;
   bool answered = req->resp.header_count > 0 || req->resp.status_code != 0 || req->resp.body.len > 0;
   out->repeat = false;
-  if (code == CURLE_OK && req->resp.head_complete) {
+  if (code == CURLE_OK && req->resp.head_complete && transfer->abort == CPOOL__ABORT_NONE) {
     out->error.status = CPOOL_OK;
     return;
   }

@@ -60,6 +60,8 @@ static inline void push(cpool_queue *q, struct item *items, int count)
   cpool__list_init(&list);
   for (int i = 0; i < count; i++)
     cpool__list_push_back(&list, &items[i].event.link);
+  for (struct cpool__link *link = cpool__list_first(&list); link != NULL; link = cpool__list_next(&list, link))
+    cpool__queue_hold(q);
   cpool__queue_push(q, &list);
 }
 

@@ -1,0 +1,17 @@
+/* tls: what libcurl does not tell of a TLS connection: whether bytes behind an answer are decrypted already and wait inside OpenSSL, where no
+ * look at the socket finds them */
+#ifndef CPOOL_HTTP_TLS_H
+#define CPOOL_HTTP_TLS_H
+
+#include <curl/curl.h>
+#include <stdbool.h>
+
+/* The OpenSSL object of the connection that the handle is about to send on (in the pre-request callback); valid for as long as libcurl keeps
+ * that connection. NULL: libcurl was built with another TLS library. */
+void *cpool__tls_of(CURL *easy);
+/* Whether the connection holds bytes that were received and not asked for. */
+bool cpool__tls_pending(void *tls);
+/* Throws away what is decrypted, so that libcurl does not take the connection for alive. */
+void cpool__tls_drain(void *tls);
+
+#endif
