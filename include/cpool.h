@@ -22,9 +22,16 @@
  *             (called in a forked child on an object of the parent); they are listed where there is more to say.
  *   Thread    Any thread may make any call, except where a comment says otherwise. The class stands in brackets:
  *             [posts] hands work to the loop and never waits, never calls back; [reads] copies a published snapshot;
- *             [waits] blocks, and returns CPOOL_EDEADLK on a loop thread or inside any callback of this library.
- *             Callbacks run on the loop thread; every [posts] and [reads] call is legal inside them.
+ *             [waits] blocks, and returns CPOOL_EDEADLK on the loop thread of the pool it would wait for, or inside any
+ *             callback of this library. No class (the _new and _free calls among them): any thread, also inside
+ *             callbacks. Event callbacks run on the loop thread (those of log and allocator on any thread); every
+ *             [posts] and [reads] call is legal inside them.
+ *   Fork      Objects stay the parent's; a child makes its own. A callback that forks should end in the child with exec
+ *             or _exit. When it returns there, the library does nothing more on the parent's loop: its own thread ends
+ *             (the child then exits with 0, if it has no other), cpool_runtime_step is CPOOL_EFORK, a host's uv_run
+ *             goes on without it.
  *   Strings   NUL-terminated UTF-8. CR, LF and other control bytes are refused in everything that reaches the wire.
+ *             URLs are printable ASCII: percent-encode the rest, and write host names of other scripts as xn--.
  *   Time      `_ms` is milliseconds, `_us` microseconds, of the monotonic clock. `_bytes` is bytes, `_ratio` a share
  *             of 1.
  *   Zero      0 or NULL in an options field means the default; CPOOL_OFF (-1) means off or unlimited where the option
@@ -65,8 +72,7 @@ extern "C" {
 
 #define CPOOL_OFF (-1) /* off or unlimited, in options that allow it */
 
-/* ----------------------------------------------------------------------------------------------------------
- * statuses */
+/* --------------------------------------------------------------------------------------------------------- statuses */
 
 /* X(name, value, text). Values never change their meaning; new ones are appended. */
 #define CPOOL_STATUS_MAP(X)                                                                                            \
@@ -150,8 +156,7 @@ CPOOL_API int cpool_last_error(cpool_error *out);
 typedef void *cpool_realloc_fn(void *context, void *ptr, size_t size);
 CPOOL_API int cpool_allocator_set(cpool_realloc_fn *fn, void *context);
 
-/* ----------------------------------------------------------------------------------------------------- types and
- * handles */
+/* ------------------------------------------------------------------------------------------------ types and handles */
 
 typedef struct cpool_runtime cpool_runtime;   /* an event loop */
 typedef struct cpool_queue cpool_queue;       /* completions, taken out in batches */
@@ -176,23 +181,24 @@ typedef struct cpool_event {
   int32_t status;           /* CPOOL_OK for any complete HTTP answer, 404 and 500 included */
   uint64_t source;          /* the cpool_op; 0 for pool events */
   void *user;               /* as given */
-  cpool_response *response; /* never NULL for CPOOL_EVENT_RESPONSE; dies with the event unless taken */
+  cpool_response *response; /* CPOOL_EVENT_RESPONSE: not NULL until it is taken; dies with the event unless taken */
 } cpool_event;
 
 /* Runs on the loop thread; `event` is borrowed until it returns. */
 typedef void cpool_event_fn(const cpool_event *event);
 
-/* Gives the event's response to the caller, past the event's release; NULL when there is none or it was taken
- * already. On the consumer's thread, before the release. */
+/* Gives the event's response to the caller, past the release of the event and the end of pool and queue; NULL when
+ * there is none or it was taken already. On the consumer's thread, before the release. */
 CPOOL_API cpool_response *cpool_event_take_response(const cpool_event *event);
 
-/* ---------------------------------------------------------------------------------------------------------------
- * runtime */
+/* ---------------------------------------------------------------------------------------------------------- runtime */
 
 enum cpool_loop_mode {
   CPOOL_LOOP_THREAD = 1, /* a thread of its own, named, all signals blocked; the default */
-  CPOOL_LOOP_UV = 2, /* the caller's uv_loop_t: new, free and the loop itself on one thread. uv_run stays the caller's
-                            and returns when nothing is in flight: what other threads submit then waits for the next */
+  /* The caller's uv_loop_t: cpool_runtime_new, cpool_runtime_free and uv_run on one thread; pools may be made on any
+   * thread. uv_run stays the caller's and returns when nothing is in flight: what other threads submit then waits for
+   * the next. */
+  CPOOL_LOOP_UV = 2,
   CPOOL_LOOP_MANUAL = 3 /* any foreign loop: watch cpool_runtime_fd, call cpool_runtime_step */
 };
 
@@ -216,7 +222,7 @@ CPOOL_API void cpool_runtime_options_init_sized(cpool_runtime_options *, size_t 
 #define cpool_runtime_options_init(p) cpool_runtime_options_init_sized((p), sizeof *(p))
 
 /* Gives a runtime. options NULL: all defaults. *out is untouched on failure.
- * CPOOL_ENOMEM; CPOOL_ESYSTEM: no file descriptor or thread could be made. */
+ * CPOOL_LOOP_UV: on the loop's thread. CPOOL_ENOMEM; CPOOL_ESYSTEM: no file descriptor or thread could be made. */
 CPOOL_API int cpool_runtime_new(cpool_runtime **out, const cpool_runtime_options *options) CPOOL_MUST_CHECK;
 /* Manual mode: a descriptor to poll for reading; readable when cpool_runtime_step has something to do, timers included.
  * Belongs to the runtime. CPOOL_EINVAL in the other modes. */
@@ -225,12 +231,12 @@ CPOOL_API int cpool_runtime_fd(cpool_runtime *);
  * CPOOL_OFF: for ever). The thread that steps is the loop thread for the time of the call; one thread at a time.
  * CPOOL_EDEADLK: inside a callback. CPOOL_EBUSY: another thread is stepping. CPOOL_EINVAL: not manual mode. */
 CPOOL_API int cpool_runtime_step(cpool_runtime *, int64_t max_wait_ms);
-/* [waits] for the loop's thread in CPOOL_LOOP_THREAD mode. In CPOOL_LOOP_UV mode on the loop's thread, and the loop
- * must turn once more before it is closed. CPOOL_EBUSY: a pool on it is not freed yet. NULL is CPOOL_OK. */
+/* [waits] for the loop's thread in CPOOL_LOOP_THREAD mode; in no mode inside a callback (CPOOL_EDEADLK). In
+ * CPOOL_LOOP_UV mode on the loop's thread, and the loop must turn once more before it is closed. CPOOL_EBUSY: a pool
+ * on it is not freed yet. NULL is CPOOL_OK. */
 CPOOL_API int cpool_runtime_free(cpool_runtime *);
 
-/* -----------------------------------------------------------------------------------------------------------------
- * queue */
+/* ------------------------------------------------------------------------------------------------------------ queue */
 
 typedef struct cpool_queue_options {
   size_t size;
@@ -250,19 +256,20 @@ CPOOL_API int cpool_queue_new(cpool_queue **out, const cpool_queue_options *opti
  * Belongs to the queue. CPOOL_ESYSTEM: no descriptor left. */
 CPOOL_API int cpool_queue_fd(cpool_queue *);
 /* [waits] at most timeout_ms (0: not at all; CPOOL_OFF: for ever) and returns the number of events put into
- * `events` (at most max), oldest first; 0 on time-out or wake. Any number of threads. With 0 ms it is legal inside
- * callbacks, and a result below max means that the queue was emptied. */
+ * `events` (at most max, which is at least 1), oldest first; 0 on time-out or wake. Any number of threads. With 0 ms
+ * it is legal inside callbacks, and a result below max means that the queue was emptied. It turns no loop and knows
+ * none: on the thread of a manual or UV loop that feeds the queue call it with 0 ms, any other wait there is in vain.
+ * CPOOL_EDEADLK: inside a callback, and timeout_ms is not 0. */
 CPOOL_API int cpool_queue_wait(cpool_queue *, const cpool_event **events, int32_t max, int64_t timeout_ms);
 /* Ends the life of `count` events that cpool_queue_wait returned. Each exactly once, in any order, on any thread. */
 CPOOL_API void cpool_queue_release(cpool_queue *, const cpool_event *const *events, int32_t count);
 /* Lets one waiting (or else the next) cpool_queue_wait return 0 early. */
 CPOOL_API void cpool_queue_wake(cpool_queue *);
-/* Releases what still waits and frees. CPOOL_EBUSY: a request in flight or a pool names it, events that were taken
- * out are not released, or a thread waits in it. NULL is CPOOL_OK. */
+/* Releases what still waits and frees; responses that were taken stay. CPOOL_EBUSY: a request in flight or a pool
+ * names it, events that were taken out are not released, or a thread waits in it. NULL is CPOOL_OK. */
 CPOOL_API int cpool_queue_free(cpool_queue *);
 
-/* -------------------------------------------------------------------------------------------------------------
- * HTTP pool */
+/* -------------------------------------------------------------------------------------------------------- HTTP pool */
 
 enum cpool_address_policy {
   CPOOL_ADDRESS_ANY = 1,   /* the default */
@@ -316,13 +323,14 @@ CPOOL_API int cpool_http_options_set(cpool_http_options *, const char *key, cons
 /* Gives a pool. runtime NULL: a private one with its own thread, freed with the pool. options NULL: all defaults;
  * copies. *out is untouched on failure. CPOOL_EINVAL names the option; CPOOL_ENOMEM; CPOOL_ESYSTEM. */
 CPOOL_API int cpool_http_new(cpool_http **out, cpool_runtime *, const cpool_http_options *options) CPOOL_MUST_CHECK;
-/* [reads] The values in force, defaults filled in. Strings belong to the pool. */
+/* [reads] The values in force, defaults filled in; text fields whose default is the system's stay NULL. Strings belong
+ * to the pool. */
 CPOOL_API int cpool_http_options_get(cpool_http *, cpool_http_options *out);
 /* [posts] Puts live options into force, all or nothing; 0 fields go back to their defaults, so begin with
  * cpool_http_options_get. A lower limit lets surplus connections finish, then retires them; timeouts apply to
  * requests submitted afterwards. queue, on_event and user are not changed. CPOOL_EINVAL: a bad value, or a change
  * to an option that is not live. CPOOL_ECLOSED; CPOOL_ENOMEM. */
-CPOOL_API int cpool_http_reconfigure(cpool_http *, const cpool_http_options *options);
+CPOOL_API int cpool_http_reconfigure(cpool_http *, const cpool_http_options *options) CPOOL_MUST_CHECK;
 /* [posts] Overrides one option for one host, "https://example.com:8443" (default port implied), now and after the
  * host was forgotten. Keys: max_connections_per_host, keepalive_timeout_ms, max_lifetime_ms,
  * max_requests_per_connection. value NULL: the pool's value again. CPOOL_EINVAL: origin, key or value; CPOOL_EFULL:
@@ -333,17 +341,17 @@ CPOOL_API int cpool_http_origin_set(cpool_http *, const char *origin, const char
  * ends them with CPOOL_ECLOSED and closes all connections. Ends in one CPOOL_EVENT_HTTP_CLOSED, after all final
  * events. Again: an earlier deadline counts. */
 CPOOL_API int cpool_http_close_start(cpool_http *, int64_t drain_ms);
-/* Frees a pool whose CPOOL_EVENT_HTTP_CLOSED has been delivered, also from that callback. Earlier: closes without
- * drain and without that event first, in the background; events of requests are still delivered, and the runtime
- * and the queues in use stay CPOOL_EBUSY until it is done. Sessions may be freed before or after. */
+/* Frees a pool after its CPOOL_EVENT_HTTP_CLOSED, also inside that callback. Before it: closes without drain in the
+ * background and sends no CPOOL_EVENT_HTTP_CLOSED; events of requests still come, and the runtime and the queues stay
+ * CPOOL_EBUSY until it is done (a uv or manual loop has to be turned for that). Sessions may be freed before or after,
+ * responses that were taken stay. */
 CPOOL_API void cpool_http_free(cpool_http *);
 /* [waits] cpool_http_close_start, its event, cpool_http_free. In manual mode it steps the loop. The
  * CPOOL_EVENT_HTTP_CLOSED is delivered as well if the pool has a place for it. CPOOL_EDEADLK: on the loop thread;
  * nothing was done. NULL is CPOOL_OK. */
 CPOOL_API int cpool_http_close(cpool_http *, int64_t drain_ms);
 
-/* ------------------------------------------------------------------------------------------------------------
- * statistics */
+/* ------------------------------------------------------------------------------------------------------- statistics */
 
 /* Gauges are int64_t, counters since the pool was made uint64_t. In every snapshot:
  * opened - closed == total_connections + closing_connections; closed is the sum of the closed_* fields;
@@ -392,7 +400,7 @@ CPOOL_API void cpool_http_stats_init_sized(cpool_http_stats *, size_t size);
 CPOOL_API int cpool_http_stats_get(cpool_http *, cpool_http_stats *out);
 
 enum cpool_http_phase {
-  CPOOL_PHASE_QUEUE = 0,      /* submit until dispatch; every request */
+  CPOOL_PHASE_QUEUE = 0,      /* submit until dispatch, or until the end without one; every request */
   CPOOL_PHASE_DNS = 1,        /* names resolved, cache hits included; new connections */
   CPOOL_PHASE_CONNECT = 2,    /* TCP; new connections */
   CPOOL_PHASE_TLS = 3,        /* new https connections */
@@ -418,13 +426,12 @@ typedef struct cpool_origin_stats {
   uint64_t requests, succeeded, failed, opened, reused;
 } cpool_origin_stats;
 
-/* [reads] Copies at most max rows of row_size bytes each, and returns how many. Begin with *cursor 0 and call until
- * it returns 0. Hosts that come or go meanwhile may be missed; none appears twice. */
+/* [reads] Copies at most max rows (at least 1) of row_size bytes each, and returns how many. Begin with *cursor 0 and
+ * call until it returns 0. Hosts that come or go meanwhile may be missed; none appears twice. */
 CPOOL_API int cpool_http_origins_get(cpool_http *, uint64_t *cursor, cpool_origin_stats *rows, size_t row_size,
                                      int32_t max);
 
-/* ---------------------------------------------------------------------------------------------------------------
- * session */
+/* ---------------------------------------------------------------------------------------------------------- session */
 
 typedef struct cpool_header {
   const char *name;  /* a token (RFC 9110 section 5.1) */
@@ -435,9 +442,11 @@ typedef struct cpool_header {
  * credentials belong to the request and do not keep connections apart. */
 typedef struct cpool_session_options {
   size_t size;
-  const char *base_url;        /* http(s) URL; request URLs that begin with "/" or "?" are appended to it */
+  const char *base_url;        /* http(s) URL without query; a final '/' is ignored; request URLs that begin with "/" or
+                                  "?" are appended to its path (not resolved as in RFC 3986) */
   const cpool_header *headers; /* sent with each request that does not set the same name */
   size_t header_count;
+  /* Credentials go to the origin of base_url alone; without base_url to every host that a request names. */
   const char *username, *password; /* Authorization: Basic (RFC 7617); ':' and control bytes refused in the name */
   const char *bearer_token;        /* Authorization: Bearer (RFC 6750); not together with username */
   int32_t tls_verify;              /* CPOOL_OFF: accept any certificate */
@@ -464,8 +473,7 @@ CPOOL_API int cpool_session_new(cpool_session **out, cpool_http *,
 /* Requests in flight keep what they need. */
 CPOOL_API void cpool_session_free(cpool_session *);
 
-/* --------------------------------------------------------------------------------------------------------------
- * requests */
+/* --------------------------------------------------------------------------------------------------------- requests */
 
 enum cpool_request_flags {
   CPOOL_REQUEST_REPEATABLE = 1 /* may be sent twice although its method is not idempotent */
@@ -496,7 +504,7 @@ CPOOL_API void cpool_request_init_sized(cpool_request *, size_t size);
  * had been sent, or if its method is idempotent (RFC 9110 section 9.2.2), it has an Idempotency-Key header or
  * CPOOL_REQUEST_REPEATABLE; else it ends with CPOOL_ERESET. CPOOL_EINVAL names the field; CPOOL_EFULL: max_pending
  * requests wait, or the queue is above its high mark; CPOOL_ECLOSED; CPOOL_ENOMEM. */
-CPOOL_API int cpool_submit(cpool_session *, const cpool_request *, cpool_op *out);
+CPOOL_API int cpool_submit(cpool_session *, const cpool_request *, cpool_op *out) CPOOL_MUST_CHECK;
 /* [posts] Asks for the end of a request: CPOOL_ECANCELLED, unless it ends otherwise before. CPOOL_ESTALE: it has
  * ended; CPOOL_ENOMEM. */
 CPOOL_API int cpool_cancel(cpool_http *, cpool_op op);
@@ -508,8 +516,7 @@ CPOOL_API int cpool_perform(cpool_session *, const cpool_request *, cpool_respon
 /* [waits] cpool_perform of a GET. */
 CPOOL_API int cpool_get(cpool_session *, const char *url, cpool_response **out);
 
-/* --------------------------------------------------------------------------------------------------------------
- * response */
+/* --------------------------------------------------------------------------------------------------------- response */
 
 typedef struct cpool_response_info {
   size_t size;
@@ -533,7 +540,7 @@ CPOOL_API void cpool_response_info_init_sized(cpool_response_info *, size_t size
 /* HTTP status code; 0 when no complete head arrived, or resp is NULL. */
 CPOOL_API int cpool_response_status(const cpool_response *);
 /* The body, and its length in *len (may be NULL). Never NULL for a response, and followed by a NUL that is not
- * counted. What had arrived when the request failed is there too. */
+ * counted. What had arrived when the request failed is there too; not what exceeds a cap. */
 CPOOL_API const void *cpool_response_body(const cpool_response *, size_t *len);
 /* Value of the first header of that name (case does not matter), or NULL. */
 CPOOL_API const char *cpool_response_header(const cpool_response *, const char *name);

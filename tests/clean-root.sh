@@ -98,6 +98,8 @@ run_inside() {
       root=$1 cache=$2
       shift 2
       mount -t proc proc "$root/proc"
+      mkdir -p "$root/dev/pts" && mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts" &&
+        rm -f "$root/dev/ptmx" && ln -s pts/ptmx "$root/dev/ptmx"
       mkdir -p "$root/dev/shm" && mount -t tmpfs -o mode=1777 shm "$root/dev/shm"
       mount --bind "$cache" "$root/var/cache/apt/archives"
       exec chroot "$root" env -i "$@"' sh "$inside" "$cache/archives" "${environment[@]}" \

@@ -23,13 +23,19 @@ environment
 END
 }
 
+# value OPTION [VALUE]...
+value() {
+  [ -n "${2:-}" ] || { printf '%s needs a value\n\n%s\n' "$1" "$(usage)" >&2; return 2; }
+  printf '%s\n' "$2"
+}
+
 all=no clean_root=yes filter="" fuzz_seconds=30 update_docs=no
 while [ $# -gt 0 ]; do
   case $1 in
     --all) all=yes ;;
     --no-clean-root) clean_root=no ;;
-    --filter) filter=${2:?--filter needs a regular expression} && shift ;;
-    --fuzz-seconds) fuzz_seconds=${2:?--fuzz-seconds needs a number} && shift ;;
+    --filter) filter=$(value "$@") || exit 2 && shift ;;
+    --fuzz-seconds) fuzz_seconds=$(value "$@") || exit 2 && shift ;;
     --update-docs) update_docs=yes ;;
     -h | --help) usage && exit 0 ;;
     *) usage >&2 && exit 2 ;;

@@ -289,13 +289,12 @@ int cpool_queue_wait(cpool_queue *q, const cpool_event **events, int32_t max, in
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "cpool_queue_wait: %s",
                          q == NULL        ? "the queue is NULL"
                          : events == NULL ? "events is NULL"
-                         : max <= 0       ? "max is not above 0"
-                                          : "timeout_ms is negative and not CPOOL_OFF");
+                         : max <= 0       ? "max is below 1"
+                                          : "timeout_ms is below -1 (off)");
   if (!cpool__fork_mark_same_process(&q->fork))
     return refuse_fork("cpool_queue_wait");
   if (timeout_ms != 0 && cpool__callback_depth > 0)
-    return cpool__refuse(CPOOL_EDEADLK, CPOOL_LAYER_CALLER,
-                         "cpool_queue_wait: inside a callback only with timeout_ms 0");
+    return cpool__refuse(CPOOL_EDEADLK, CPOOL_LAYER_CALLER, "cpool_queue_wait: inside a callback timeout_ms must be 0");
   int32_t count = 0;
   pthread_mutex_lock(&q->lock);
   if (timeout_ms != 0 && cpool__list_empty(&q->events) && q->wakes == 0)

@@ -58,7 +58,7 @@ int cpool_runtime_free(cpool_runtime *rt)
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "a runtime on a host's loop is freed on the loop's thread");
   int holder_count = atomic_load_explicit(&rt->holder_count, memory_order_acquire);
   if (holder_count > 0)
-    return cpool__refuse(CPOOL_EBUSY, CPOOL_LAYER_CALLER, "%d objects still live on the runtime", holder_count);
+    return cpool__refuse(CPOOL_EBUSY, CPOOL_LAYER_CALLER, "pools on the runtime not freed yet: %d", holder_count);
 
   switch (rt->mode) {
   case CPOOL_LOOP_THREAD:
@@ -84,6 +84,8 @@ static void *run_thread(void *arg)
   cpool__loop_of_thread = rt;
   pthread_setname_np(pthread_self(), rt->thread_name);
   uv_run(rt->loop, UV_RUN_DEFAULT);
+  if (!cpool__runtime_alive(rt)) /* a callback forked and returned in the child, whose only thread this is */
+    return NULL;
   bool frees_itself = rt->frees_itself;
   cpool__loop_close(rt);
   cpool__loop_of_thread = NULL;
@@ -163,7 +165,7 @@ int cpool_runtime_step(cpool_runtime *rt, int64_t max_wait_ms)
   if (rt->mode != CPOOL_LOOP_MANUAL)
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "only a runtime in manual mode is stepped");
   if (max_wait_ms < CPOOL_OFF)
-    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "max_wait_ms: %lld is below 0 and not off",
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "runtime_step: max_wait_ms %lld is below -1 (off)",
                          (long long) max_wait_ms);
   if (cpool__callback_depth > 0)
     return cpool__refuse(CPOOL_EDEADLK, CPOOL_LAYER_CALLER, "a runtime cannot be stepped inside a callback");
@@ -173,6 +175,8 @@ int cpool_runtime_step(cpool_runtime *rt, int64_t max_wait_ms)
   step(rt, max_wait_ms);
   cpool__loop_of_thread = NULL;
   atomic_store_explicit(&rt->stepping, false, memory_order_release);
+  if (!cpool__runtime_alive(rt))
+    return cpool__refuse(CPOOL_EFORK, CPOOL_LAYER_CALLER, "a callback has forked: the runtime is the parent's");
   return CPOOL_OK;
 }
 

@@ -9,7 +9,10 @@
  *
  * Time: libuv computes how long to sleep from the time that it cached at the start of the iteration; work done since
  * then would make timers late. After a turn the cache is refreshed when it is behind, and the delay counts from our
- * clock, so that a timer may be early by the age of libuv's clock (it finds nothing due and is set again), not late. */
+ * clock, so that a timer may be early by the age of libuv's clock (it finds nothing due and is set again), not late.
+ *
+ * A callback may fork and return in the child, too. The child's copies are the parent's sockets, epoll sets and
+ * deadlines: whatever called the host looks at the fork mark before it goes on, and the turn is left where it is. */
 #include "core/loop.h"
 
 #include <assert.h>
@@ -179,18 +182,23 @@ void cpool__runtime_keep(cpool_runtime *rt, int delta)
 
 /* --------------------------------------------------------------------------------------------------------- the turn */
 
-static void run_inbox(cpool_runtime *rt)
+/* These three return false in a forked child: the turn must be left. */
+
+static bool run_inbox(cpool_runtime *rt)
 {
   struct cpool__msg *msg = cpool__inbox_take(&rt->inbox);
   while (msg != NULL) {
     struct cpool__msg *next = msg->next;
     msg->fn(msg); /* may free it */
+    if (!cpool__runtime_alive(rt))
+      return false;
     msg = next;
   }
+  return true;
 }
 
 /* What the tasks put off again waits for the next round, or turn. */
-static void run_tasks(struct cpool__list *tasks)
+static bool run_tasks(cpool_runtime *rt, struct cpool__list *tasks)
 {
   struct cpool__list due;
   cpool__list_init(&due);
@@ -199,7 +207,10 @@ static void run_tasks(struct cpool__list *tasks)
   while ((link = cpool__list_pop_front(&due)) != NULL) {
     struct cpool__task *task = cpool__container_of(link, struct cpool__task, link);
     task->fn(task); /* may free it, and may cancel those that still wait */
+    if (!cpool__runtime_alive(rt))
+      return false;
   }
+  return true;
 }
 
 /* Hands `first` and all later events for its queue over, under one lock of the queue. */
@@ -220,7 +231,7 @@ static void fill_queue(struct cpool__event *first, struct cpool__list *others)
   cpool__queue_push(queue, &batch); /* from here on the events belong to the consumers, and the queue to its owner */
 }
 
-static void run_events(cpool_runtime *rt)
+static bool run_events(cpool_runtime *rt)
 {
   struct cpool__list due;
   cpool__list_init(&due);
@@ -233,8 +244,11 @@ static void run_events(cpool_runtime *rt)
       continue;
     }
     event->fn(&event->event);
+    if (!cpool__runtime_alive(rt)) /* the release may take locks whose holders do not exist here */
+      return false;
     event->release(event);
   }
+  return true;
 }
 
 static void on_timer(uv_timer_t *handle)
@@ -272,25 +286,15 @@ static void update_clock(cpool_runtime *rt)
     set_clock(rt, due_ms, now_ms);
 }
 
-void cpool__loop_turn(cpool_runtime *rt)
+/* Stages 2 to 8. False in a forked child. */
+static bool run_stages(cpool_runtime *rt)
 {
-  if (rt->in_turn) /* a callback runs the host's loop, which libuv forbids */
-    return;
-  rt->in_turn = true;
-  rt->ready = false;
-  rt->turn_count++;
-  cpool__callback_depth++;
-  if (rt->mode != CPOOL_LOOP_MANUAL)
-    uv_idle_stop(&rt->nudge);
-
-  rt->now_us = cpool__clock_us();
   uint64_t polled_us = rt->now_us;
   cpool__poller_poll(&rt->poller);
   cpool__wheel_advance(&rt->wheel, rt->now_us / 1000);
   for (int round = 1;; round++) {
-    run_inbox(rt);
-    run_tasks(&rt->tasks);
-    run_events(rt);
+    if (!run_inbox(rt) || !run_tasks(rt, &rt->tasks) || !run_events(rt))
+      return false;
     bool more = !cpool__inbox_empty(&rt->inbox) || !cpool__list_empty(&rt->tasks) || !cpool__list_empty(&rt->events);
     if (!more || round == MAX_ROUNDS)
       break;
@@ -300,13 +304,48 @@ void cpool__loop_turn(cpool_runtime *rt)
       polled_us = rt->now_us;
     }
   }
-  run_tasks(&rt->late_tasks);
+  if (!run_tasks(rt, &rt->late_tasks))
+    return false;
   cpool__poller_apply(&rt->poller);
   update_clock(rt);
+  return true;
+}
+
+/* In a forked child: memory is all that may be touched. A host's loop no longer counts us as alive; our own thread,
+ * which is the child's, leaves its loop. */
+static void abandon(cpool_runtime *rt)
+{
+  if (rt->mode == CPOOL_LOOP_UV) {
+    uv_idle_stop(&rt->nudge);
+    uv_unref((uv_handle_t *) &rt->sockets);
+  } else {
+    uv_stop(rt->loop);
+  }
+}
+
+void cpool__loop_turn(cpool_runtime *rt)
+{
+  if (rt->in_turn) /* a callback runs the host's loop, which libuv forbids */
+    return;
+  if (!cpool__runtime_alive(rt)) { /* the host's loop goes on in a forked child */
+    abandon(rt);
+    return;
+  }
+  rt->in_turn = true;
+  rt->ready = false;
+  rt->turn_count++;
+  cpool__callback_depth++;
+  if (rt->mode != CPOOL_LOOP_MANUAL)
+    uv_idle_stop(&rt->nudge);
+
+  rt->now_us = cpool__clock_us();
+  bool in_parent = run_stages(rt);
 
   cpool__callback_depth--;
   rt->in_turn = false;
-  if (cpool__loop_has_work(rt))
+  if (!in_parent)
+    abandon(rt);
+  else if (cpool__loop_has_work(rt))
     cpool__loop_nudge(rt);
   else if (rt->stopping)
     uv_stop(rt->loop);

@@ -36,7 +36,7 @@ struct channel {
   ares_channel ares;
   struct cpool__timer timer;
   int question_count;
-  bool no_memory; /* a socket could not be watched */
+  int socket_errno; /* why there was no socket for a question since the last one was put; 0: there was */
 };
 
 struct cpool__ares_loop {
@@ -62,15 +62,22 @@ struct question {
 
 static void on_ready(void *owner, int fd, uint32_t events);
 
+/* Of this process or machine: nothing that another server, or asking again, would mend. */
+static bool is_shortage(int number)
+{
+  return number == EMFILE || number == ENFILE || number == ENOBUFS || number == ENOMEM;
+}
+
 /* Its record in the poller is made here, where it can still fail: c-ares does not hear of a failure to watch. */
 static ares_socket_t socket_open(int family, int type, int protocol, void *user)
 {
   struct channel *channel = user;
   int fd = socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
+  if (fd < 0 && is_shortage(errno))
+    channel->socket_errno = errno;
   if (fd >= 0 && cpool__poller_watch(cpool__runtime_poller(channel->loop->rt), fd, 0, on_ready, channel) != CPOOL_OK) {
-    channel->no_memory = true;
     close(fd);
-    errno = ENOMEM;
+    errno = channel->socket_errno = ENOMEM;
     return ARES_SOCKET_BAD;
   }
   return fd;
@@ -325,8 +332,6 @@ static void on_answer(void *argument, int native, int timeouts, struct ares_addr
 
   struct cpool__ares_answer answer = {.native = native};
   int64_t shortest_s = -1;
-  if (native != ARES_SUCCESS && native != ARES_EDESTRUCTION && question.channel->no_memory)
-    native = answer.native = ARES_ENOMEM;
   if (native == ARES_SUCCESS && info != NULL) {
     for (const struct ares_addrinfo_node *node = info->nodes; node != NULL; node = node->ai_next) {
       if (node->ai_family != question.family)
@@ -341,6 +346,11 @@ static void on_answer(void *argument, int native, int timeouts, struct ares_addr
     ares_freeaddrinfo(info);
   answer.ttl_ms = shortest_s < 0 ? 0 : shortest_s * 1000;
   answer.status = status_of(native, answer.count > 0);
+  int number = question.channel->socket_errno;
+  if (answer.status == CPOOL_EDNS_FAILED && native != ARES_EDESTRUCTION && number != 0) {
+    answer.status = number == ENOMEM ? CPOOL_ENOMEM : CPOOL_ESYSTEM;
+    answer.native = number == ENOMEM ? ARES_ENOMEM : number;
+  }
 
   struct channel *channel = question.channel;
   channel->question_count--;
@@ -433,7 +443,7 @@ int cpool__ares_loop_ask(struct cpool__ares_loop *loop, const char *name, enum c
   int af = family == CPOOL__FAMILY_V6 ? AF_INET6 : AF_INET;
   *question = (struct question){.channel = channel, .fn = fn, .argument = argument, .family = af};
   channel->question_count++;
-  channel->no_memory = false;
+  channel->socket_errno = 0;
   const struct ares_addrinfo_hints hints = {.ai_flags = ARES_AI_NOSORT, .ai_family = af};
   ares_getaddrinfo(channel->ares, name, NULL, &hints, on_answer, question);
   set_timer(channel);

@@ -15,8 +15,8 @@
 struct cpool__ares_loop;
 
 struct cpool__ares_answer {
-  int status; /* CPOOL_OK (count > 0), CPOOL_EDNS_NOTFOUND, CPOOL_EDNS_FAILED, CPOOL_ENOMEM */
-  int native; /* c-ares code */
+  int status; /* CPOOL_OK (count > 0), CPOOL_EDNS_NOTFOUND, CPOOL_EDNS_FAILED, CPOOL_ENOMEM, CPOOL_ESYSTEM */
+  int native; /* c-ares code; errno for CPOOL_ESYSTEM */
   int count;
   int64_t ttl_ms;                                        /* the shortest of all records, aliases included */
   struct cpool__address addresses[CPOOL__DNS_ADDRESSES]; /* port 0, in the order of the answer, none twice */
@@ -32,7 +32,8 @@ int cpool__ares_loop_new(struct cpool__ares_loop **out, cpool_runtime *rt, const
 void cpool__ares_loop_free(struct cpool__ares_loop *loop);
 /* For all tries of one question together; 0 or less: c-ares' own. For the questions that follow. */
 void cpool__ares_loop_set_timeout(struct cpool__ares_loop *loop, int64_t timeout_ms);
-/* CPOOL_OK: `fn` has been or will be called. CPOOL_ENOMEM or CPOOL_EDNS_FAILED (*native: c-ares code): it will not. */
+/* CPOOL_OK: `fn` has been or will be called. CPOOL_ENOMEM, CPOOL_EDNS_FAILED (*native: c-ares code) or CPOOL_ESYSTEM
+ * (*native: errno): it will not. */
 int cpool__ares_loop_ask(struct cpool__ares_loop *loop, const char *name, enum cpool__family family, cpool__ares_fn *fn,
                          void *argument, int *native);
 

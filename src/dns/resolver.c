@@ -111,7 +111,7 @@ static int64_t lifetime_ms(const struct cpool__dns_options *options, int status,
     return at_most(options->negative_ttl_ms, options->ttl_max_ms);
   case CPOOL_EDNS_FAILED:
     return at_most(at_most(options->negative_ttl_ms, FAILURE_TTL_MS), options->ttl_max_ms);
-  default: /* memory was short here: nothing that a name server said */
+  default: /* memory or descriptors were short here: nothing that a name server said */
     return 0;
   }
 }

@@ -220,8 +220,7 @@ void cpool__conn_retire(struct cpool__conn *conn, enum cpool__close_reason reaso
   cpool__poller_forget(cpool__runtime_poller(pool->rt), conn->fd);
   cpool__place_close(&pool->admission, &conn->place, true);
   conn_move(conn, CPOOL__CONN_CLOSING);
-  conn->route->identity->curl->closing_count++;
-  cpool__curl_prune_soon(conn->route->identity->curl);
+  cpool__curl_closing(conn->route->identity->curl, conn);
   cpool__http_touch(pool);
 }
 
@@ -231,6 +230,7 @@ static void leave_tables(struct cpool__conn *conn)
   cpool__idle_end(conn);
   if (conn->state == CPOOL__CONN_CLOSING) {
     conn->route->identity->curl->closing_count--;
+    cpool__link_remove(&conn->closing_link);
     cpool__admission_closed(&pool->admission);
   } else if (conn->place.state != CPOOL__PLACE_NONE) {
     cpool__place_close(&pool->admission, &conn->place, false);

@@ -48,8 +48,9 @@ struct cpool__conn {
   cpool_http *pool;
   struct cpool__route *route;
   struct cpool__place place;
-  struct cpool__link port_link; /* pool->conns_by_port */
-  struct cpool__timer timer;    /* when idle: the time to go */
+  struct cpool__link port_link;    /* pool->conns_by_port */
+  struct cpool__link closing_link; /* in the closing list of its libcurl part */
+  struct cpool__timer timer;       /* when idle: the time to go */
   struct cpool__janitor_life life;
   struct cpool__transfer *owner; /* BUSY, GONE */
   uint64_t number;

@@ -3,13 +3,14 @@
  *   libcurl's socket wish   -> interest noted in the poller (applied once per turn)
  *   libcurl's timer wish    -> 0: kick_task in this turn; else a timer of the wheel. It is one-shot: forgotten by us before libcurl runs
  *   after libcurl ran       -> done_task takes the finished transfers out, never inside a callback of libcurl
- *   a connection retired    -> prune_timer: a transfer that may not open a socket makes libcurl drop what is dead (at most once a second,
- *                              libcurl's own pace)
+ *   a connection retired    -> reap_task: a transfer that can use none makes libcurl drop the dead ones on the way to that host; behind it, as
+ *                              a net, prune_timer: any transfer makes libcurl drop all dead ones, at most once a second
  */
 #include "http/curl_loop.h"
 
 #include <assert.h>
 #include <limits.h>
+#include <string.h>
 #include <sys/epoll.h>
 
 #include "base/memory.h"
@@ -20,9 +21,8 @@
 #include "http/request.h"
 #include "http/transfer.h"
 
-enum {
-  PRUNE_AFTER_MS = 1001
-}; /* libcurl looks at its idle connections when a transfer starts, at most once in 1000 ms */
+/* libcurl looks at its idle connections when a transfer starts, at most once in 1000 ms. */
+enum { PRUNE_AFTER_MS = 1001 };
 
 static void run(struct cpool__curl *curl, int fd, int mask)
 {
@@ -137,28 +137,75 @@ void cpool__curl_check_done(struct cpool__curl *curl)
   cpool__runtime_defer(curl->pool->rt, &curl->done_task);
 }
 
+static bool pruner_ready(struct cpool__curl *curl)
+{
+  if (curl->pruner == NULL)
+    curl->pruner = cpool__transfer_new(curl);
+  return curl->pruner != NULL && !cpool__link_in(&curl->pruner->link);
+}
+
+static void start_pruner(struct cpool__curl *curl)
+{
+  curl->pruner->touched = true;
+  cpool__list_push_back(&curl->active, &curl->pruner->link);
+  curl_multi_add_handle(curl->multi, curl->pruner->easy);
+}
+
+static void prune(struct cpool__timer *timer);
+
+static void prune_soon(struct cpool__curl *curl)
+{
+  cpool_runtime *rt = curl->pool->rt;
+  if (curl->closing_count > 0 && !cpool__timer_armed(&curl->prune_timer))
+    cpool__runtime_arm(rt, &curl->prune_timer, cpool__runtime_now_ms(rt) + PRUNE_AFTER_MS, prune);
+}
+
+/* The net: any transfer that starts makes libcurl look at all its idle connections, if it has not done so for a second. */
 static void prune(struct cpool__timer *timer)
 {
   struct cpool__curl *curl = cpool__container_of(timer, struct cpool__curl, prune_timer);
   if (curl->closing_count == 0)
     return;
-  if (curl->pruner == NULL)
-    curl->pruner = cpool__transfer_new(curl);
-  if (curl->pruner != NULL && !cpool__link_in(&curl->pruner->link)) {
-    curl_easy_setopt(curl->pruner->easy, CURLOPT_URL, "http://127.0.0.1:9/"); /* never reached: OPENSOCKET refuses */
-    curl_easy_setopt(curl->pruner->easy, CURLOPT_FRESH_CONNECT, 1L);
-    curl->pruner->touched = true;
-    cpool__list_push_back(&curl->active, &curl->pruner->link);
-    curl_multi_add_handle(curl->multi, curl->pruner->easy);
+  if (pruner_ready(curl)) {
+    CURL *easy = curl->pruner->easy;
+    curl_easy_setopt(easy, CURLOPT_CURLU, NULL);
+    curl_easy_setopt(easy, CURLOPT_CONNECT_TO, NULL);
+    memset(&curl->pruner->connect_address, 0, sizeof curl->pruner->connect_address);
+    curl_easy_setopt(easy, CURLOPT_URL, "http://127.0.0.1:9/"); /* never reached: OPENSOCKET refuses */
+    curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
+    start_pruner(curl);
   }
-  cpool__curl_prune_soon(curl);
+  prune_soon(curl);
 }
 
-void cpool__curl_prune_soon(struct cpool__curl *curl)
+/* The quick way: a transfer to the same host and address makes libcurl look at each idle connection that leads there, and close what is
+ * dead, before it looks whether one fits. None does: the transfer asks for another kind of address than any connection was made with. */
+static void reap(struct cpool__task *task)
 {
-  cpool_runtime *rt = curl->pool->rt;
-  if (curl->closing_count > 0 && !cpool__timer_armed(&curl->prune_timer))
-    cpool__runtime_arm(rt, &curl->prune_timer, cpool__runtime_now_ms(rt) + PRUNE_AFTER_MS, prune);
+  struct cpool__curl *curl = cpool__container_of(task, struct cpool__curl, reap_task);
+  if (cpool__list_empty(&curl->closing) || !pruner_ready(curl))
+    return;
+  struct cpool__conn *conn =
+      cpool__container_of(cpool__list_pop_front(&curl->closing), struct cpool__conn, closing_link);
+  CURL *easy = curl->pruner->easy;
+  curl_easy_setopt(easy, CURLOPT_CURLU, conn->route->origin->url);
+  cpool__transfer_set_address(curl->pruner, conn);
+  curl_easy_setopt(easy, CURLOPT_IPRESOLVE, (long) CURL_IPRESOLVE_V6);
+  curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 0L);
+  start_pruner(curl);
+}
+
+void cpool__curl_closing(struct cpool__curl *curl, struct cpool__conn *conn)
+{
+  curl->closing_count++;
+  cpool__list_push_back(&curl->closing, &conn->closing_link);
+  cpool__runtime_defer(curl->pool->rt, &curl->reap_task);
+  prune_soon(curl);
+}
+
+void cpool__curl_pruned(struct cpool__curl *curl)
+{
+  cpool__runtime_defer(curl->pool->rt, &curl->reap_task);
 }
 
 void cpool__curl_configure(struct cpool__curl *curl)
@@ -198,6 +245,8 @@ int cpool__curl_get(struct cpool__identity *identity, struct cpool__curl **out)
   cpool__list_init(&curl->routes);
   curl->kick_task.fn = kick;
   curl->done_task.fn = collect_done;
+  curl->reap_task.fn = reap;
+  cpool__list_init(&curl->closing);
   curl_multi_setopt(curl->multi, CURLMOPT_SOCKETFUNCTION, socket_wish);
   curl_multi_setopt(curl->multi, CURLMOPT_SOCKETDATA, curl);
   curl_multi_setopt(curl->multi, CURLMOPT_TIMERFUNCTION, timer_wish);
@@ -251,6 +300,7 @@ void cpool__curl_free(struct cpool__curl *curl, int reason)
   cpool__runtime_disarm(pool->rt, &curl->prune_timer);
   cpool__task_cancel(&curl->kick_task);
   cpool__task_cancel(&curl->done_task);
+  cpool__task_cancel(&curl->reap_task);
   cpool__link_remove(&curl->link);
   pthread_mutex_lock(&pool->identities.lock);
   curl->identity->curl = NULL;

@@ -24,6 +24,8 @@ struct cpool__curl {
   struct cpool__timer timer;    /* libcurl's wish */
   struct cpool__task kick_task; /* libcurl wants to run now */
   struct cpool__task done_task; /* libcurl may have finished transfers */
+  struct cpool__list closing;   /* connections shut down that libcurl was not made to look at yet */
+  struct cpool__task reap_task; /* has it look */
   struct cpool__timer prune_timer;
   struct cpool__transfer *pruner; /* a handle that never connects: it makes libcurl close what is dead */
   uint32_t closing_count, idle_count;
@@ -36,8 +38,9 @@ int cpool__curl_get(struct cpool__identity *identity, struct cpool__curl **out);
 /* No transfer is active. Closes all its connections. */
 void cpool__curl_free(struct cpool__curl *curl, int reason);
 void cpool__curl_configure(struct cpool__curl *curl); /* after the pool's limits changed */
-/* One of its connections was shut down: libcurl has to notice, within two seconds. */
-void cpool__curl_prune_soon(struct cpool__curl *curl);
+/* A connection was shut down: libcurl is made to close it, most often within this turn, within two seconds in any case. */
+void cpool__curl_closing(struct cpool__curl *curl, struct cpool__conn *conn);
+void cpool__curl_pruned(struct cpool__curl *curl); /* the pruner has ended */
 /* A transfer was added or removed: libcurl may have finished others meanwhile. */
 void cpool__curl_check_done(struct cpool__curl *curl);
 /* libcurl's socket events of a connection that is in use. */

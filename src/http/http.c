@@ -419,8 +419,11 @@ int cpool_http_new(cpool_http **out, cpool_runtime *runtime, const cpool_http_op
 
 int cpool_http_close_start(cpool_http *pool, int64_t drain_ms)
 {
-  if (pool == NULL || drain_ms < CPOOL_OFF)
-    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "close_start: pool is needed, drain_ms is not below -1");
+  if (pool == NULL)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "close_start: pool is needed");
+  if (drain_ms < CPOOL_OFF)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "close_start: drain_ms %lld is below -1 (off)",
+                         (long long) drain_ms);
   int rc = cpool__http_readable(pool);
   if (rc != CPOOL_OK)
     return rc;

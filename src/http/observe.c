@@ -46,9 +46,10 @@ int cpool_http_histogram_get(cpool_http *pool, int32_t phase, cpool_histogram *o
 
 int cpool_http_origins_get(cpool_http *pool, uint64_t *cursor, cpool_origin_stats *rows, size_t row_size, int32_t max)
 {
-  if (pool == NULL || cursor == NULL || (rows == NULL && max > 0) || max < 0)
-    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER,
-                         "origins_get: pool, cursor and rows are needed, max is not negative");
+  if (pool == NULL || cursor == NULL || rows == NULL)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "origins_get: pool, cursor and rows are needed");
+  if (max < 1)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "origins_get: max %d is below 1", (int) max);
   if (row_size < sizeof rows->origin)
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "origins_get: row_size %zu is too small", row_size);
   int rc = cpool__http_readable(pool);

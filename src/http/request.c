@@ -67,8 +67,7 @@ static void count_end(struct cpool__request *req)
     stats->succeeded++;
   else
     stats->failed++;
-  if (req->dispatched)
-    cpool__histogram_record(&pool->stats.phases[CPOOL_PHASE_QUEUE], resp->queue_us);
+  cpool__histogram_record(&pool->stats.phases[CPOOL_PHASE_QUEUE], resp->queue_us);
   if (resp->tls_us >= 0)
     cpool__histogram_record(&pool->stats.phases[CPOOL_PHASE_TLS], resp->tls_us);
   if (resp->first_byte_us >= 0)
@@ -90,6 +89,8 @@ void cpool__request_finish(struct cpool__request *req, const cpool_error *error)
   uint64_t now_us = cpool__clock_us(); /* as submit_us: a busy turn is long enough to show in a duration */
   assert(req->state != CPOOL__REQUEST_DONE && req->transfer == NULL && req->dialling == NULL);
   req->resp.total_us = now_us > req->submit_us ? (int64_t) (now_us - req->submit_us) : 0;
+  if (!req->dispatched)
+    req->resp.queue_us = req->resp.total_us; /* it waited to the end */
   if (error != NULL)
     cpool__response_fail(&req->resp, error);
   give_back_pending(req);
@@ -145,10 +146,29 @@ void cpool__request_cut(struct cpool__request *req, int status, int layer, const
   cpool__request_fail(req, status, layer, 0, req->resp.bytes_sent == 0 ? CPOOL_ERROR_NOTHING_SENT : 0, "%s", text);
 }
 
+/* The first millisecond of the loop's clock at which `limit_ms` have passed since `from_us`: never early. */
+static uint64_t due_after(uint64_t from_us, int64_t limit_ms)
+{
+  return (from_us + 999) / 1000 + (uint64_t) limit_ms;
+}
+
+static void timed_out(struct cpool__request *req, int status, int layer, const char *key, int64_t limit_ms)
+{
+  const char *doing = !req->dispatched          ? "waiting for a connection"
+                      : req->dialling != NULL   ? "connecting"
+                      : !req->sending           ? "in the TLS handshake"
+                      : req->resp.head_complete ? "receiving the body"
+                                                : "waiting for the answer";
+  char text[sizeof((cpool_error *) 0)->text];
+  snprintf(text, sizeof text, "%.140s: %s (%lld) is over: %s", req->route->origin->key, key, (long long) limit_ms,
+           doing);
+  cpool__request_cut(req, status, layer, text);
+}
+
 static void on_total_time(struct cpool__timer *timer)
 {
   struct cpool__request *req = cpool__container_of(timer, struct cpool__request, total_timer);
-  cpool__request_cut(req, CPOOL_ETIMEOUT_TOTAL, CPOOL_LAYER_POOL, "total_timeout_ms is over");
+  timed_out(req, CPOOL_ETIMEOUT_TOTAL, CPOOL_LAYER_POOL, "total_timeout_ms", req->total_timeout_ms);
 }
 
 static void acquire_timed_out(struct cpool__request *req)
@@ -183,9 +203,7 @@ static void on_phase_time(struct cpool__timer *timer)
     return;
   }
   if (!req->sending) {
-    cpool__request_cut(req, CPOOL_ETIMEOUT_CONNECT, CPOOL_LAYER_CONNECT,
-                       req->dialling != NULL ? "connect_timeout_ms is over: not connected"
-                                             : "connect_timeout_ms is over: TLS not done");
+    timed_out(req, CPOOL_ETIMEOUT_CONNECT, CPOOL_LAYER_CONNECT, "connect_timeout_ms", req->connect_timeout_ms);
     return;
   }
   if (req->transfer != NULL && req->transfer->paused)
@@ -198,18 +216,18 @@ static void on_phase_time(struct cpool__timer *timer)
       req->activity_ms = now_ms;
     }
   }
-  req->phase_due_ms = req->activity_ms + (uint64_t) req->sock_read_timeout_ms;
+  req->phase_due_ms = req->activity_ms + 1 + (uint64_t) req->sock_read_timeout_ms; /* 1: the ms is cut off */
   if (req->phase_due_ms > now_ms)
     cpool__runtime_arm(rt, timer, req->phase_due_ms, on_phase_time);
   else
-    cpool__request_cut(req, CPOOL_ETIMEOUT_READ, CPOOL_LAYER_HTTP, "sock_read_timeout_ms is over: the peer is silent");
+    timed_out(req, CPOOL_ETIMEOUT_READ, CPOOL_LAYER_HTTP, "sock_read_timeout_ms", req->sock_read_timeout_ms);
 }
 
 /* A timer that is due earlier stays as it is and looks again then: a phase costs no timer most of the time. */
 static void arm_phase(struct cpool__request *req, int64_t limit_ms)
 {
   cpool_runtime *rt = req->pool->rt;
-  req->phase_due_ms = limit_ms == CPOOL_OFF ? UINT64_MAX : cpool__runtime_now_ms(rt) + (uint64_t) limit_ms;
+  req->phase_due_ms = limit_ms == CPOOL_OFF ? UINT64_MAX : due_after(cpool__runtime_now_us(rt), limit_ms);
   if (limit_ms != CPOOL_OFF && (!cpool__timer_armed(&req->phase_timer) || req->phase_timer.due_ms > req->phase_due_ms))
     cpool__runtime_arm(rt, &req->phase_timer, req->phase_due_ms, on_phase_time);
 }
@@ -298,12 +316,11 @@ static void on_posted(struct cpool__msg *msg)
   cpool__route_use(req->route);
   req->route->origin->requests++;
   req->state = CPOOL__REQUEST_WAITING;
-  uint64_t submit_ms = req->submit_us / 1000;
   if (req->total_timeout_ms != CPOOL_OFF)
-    cpool__runtime_arm(pool->rt, &req->total_timer, submit_ms + (uint64_t) req->total_timeout_ms, on_total_time);
+    cpool__runtime_arm(pool->rt, &req->total_timer, due_after(req->submit_us, req->total_timeout_ms), on_total_time);
   req->phase_due_ms = UINT64_MAX;
   if (req->acquire_timeout_ms != CPOOL_OFF) {
-    req->phase_due_ms = submit_ms + (uint64_t) req->acquire_timeout_ms;
+    req->phase_due_ms = due_after(req->submit_us, req->acquire_timeout_ms);
     cpool__runtime_arm(pool->rt, &req->phase_timer, req->phase_due_ms, on_phase_time);
   }
   cpool__admission_wait(&pool->admission, &req->waiter, &req->route->group);

@@ -25,11 +25,15 @@ static const struct cpool__choice policy_choices[] = {{"any", CPOOL_ADDRESS_ANY}
 
 static const struct cpool__option option_rows[] = {
     {FIELD(base_url), .type = CPOOL__OPTION_TEXT,
-     .meaning = "http(s) URL without query; request URLs that begin with `/` or `?` are appended to it"},
-    {FIELD(username), .type = CPOOL__OPTION_TEXT, .meaning = "sent as Authorization: Basic; without `:`"},
+     .meaning =
+         "http(s) URL without query; a final `/` is ignored; request URLs that begin with `/` or `?` are appended "
+         "to its path (not resolved as in RFC 3986)"},
+    {FIELD(username), .type = CPOOL__OPTION_TEXT,
+     .meaning = "sent as Authorization: Basic, to the origin of base_url alone when there is one; without `:`"},
     {FIELD(password), .type = CPOOL__OPTION_TEXT, .meaning = "only with username"},
     {FIELD(bearer_token), .type = CPOOL__OPTION_TEXT,
-     .meaning = "sent as Authorization: Bearer; visible ASCII; not together with username"},
+     .meaning = "sent as Authorization: Bearer, to the origin of base_url alone when there is one; visible ASCII; not "
+                "together with username"},
     {FIELD(tls_verify), .type = CPOOL__OPTION_CHOICE, .standard = 1, .choices = switch_choices,
      .meaning = "off accepts any certificate of the peer"},
     {FIELD(tls_min_version), .type = CPOOL__OPTION_CHOICE, .standard = CPOOL_TLS_1_2, .choices = version_choices,
@@ -264,6 +268,7 @@ static cpool_session *session_new(const cpool_session_options *own, const char *
                              .base_path = block + path_at,
                              .base_path_len = base->target_len,
                              .block_bytes = size,
+                             .has_credentials = own->username != NULL || own->bearer_token != NULL,
                              .has_secret = own->username != NULL || own->bearer_token != NULL ||
                                            cpool__headers_find(own->headers, own->header_count, "Authorization")};
   memcpy(session->base_path, base->target, base->target_len);

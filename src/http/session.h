@@ -20,8 +20,10 @@ struct cpool_session {
   char *base_path;        /* without its last '/'; "" or begins with '/'; also base.target */
   size_t base_path_len;
   struct cpool__header_list headers; /* the caller's, User-Agent, Authorization */
-  size_t block_bytes;                /* of the one block that holds all of it */
-  bool has_secret;                   /* the block is wiped before it is freed */
+  bool
+      has_credentials; /* the last line of headers is its own Authorization: for the origin of base alone, if there is one */
+  size_t block_bytes; /* of the one block that holds all of it */
+  bool has_secret;    /* the block is wiped before it is freed */
 };
 
 extern const struct cpool__option_table cpool__session_option_table;

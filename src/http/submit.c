@@ -94,6 +94,7 @@ struct shape {
   size_t base_len, target_len, method_len, headers_bytes;
   const char *extra[2];
   size_t extra_count;
+  struct cpool__header_list defaults; /* the session's, or without its credentials */
   bool repeatable, plain_headers;
 };
 
@@ -135,10 +136,15 @@ static int shape_request(cpool_session *session, const cpool_request *own, struc
     if (!cpool__headers_find(own->headers, own->header_count, "Content-Type"))
       shape->extra[shape->extra_count++] = "Content-Type:";
   }
-  shape->plain_headers = own->header_count == 0 && shape->extra_count == 0;
+  shape->defaults = session->headers;
+  bool foreign = session->has_credentials && session->base.authority != NULL &&
+                 strcmp(session->base.authority->origin, shape->url.authority->origin) != 0;
+  if (foreign)
+    shape->defaults.count--;
+  shape->plain_headers = own->header_count == 0 && shape->extra_count == 0 && !foreign;
   if (!shape->plain_headers)
     shape->headers_bytes =
-        cpool__headers_size(&session->headers, own->headers, own->header_count, shape->extra, shape->extra_count);
+        cpool__headers_size(&shape->defaults, own->headers, own->header_count, shape->extra, shape->extra_count);
   shape->repeatable = idempotent(method) || (own->flags & CPOOL_REQUEST_REPEATABLE) != 0 ||
                       cpool__headers_find(own->headers, own->header_count, "Idempotency-Key");
   if (shape->target_len + shape->headers_bytes > CPOOL__HEAD_MAX_BYTES)
@@ -165,7 +171,7 @@ static struct cpool__request *build(cpool_session *session, const cpool_request 
   if (shape->plain_headers)
     req->headers = session->headers;
   else
-    cpool__headers_build(&req->headers, (char *) req + aligned(sizeof *req), &session->headers, own->headers,
+    cpool__headers_build(&req->headers, (char *) req + aligned(sizeof *req), &shape->defaults, own->headers,
                          own->header_count, shape->extra, shape->extra_count);
   req->target = at;
   if (shape->base_len > 0)

@@ -88,20 +88,20 @@ static void set_method(struct cpool__transfer *transfer, const struct cpool__req
   transfer->custom_method = req->method != NULL;
 }
 
-static void set_address(struct cpool__transfer *transfer, const struct cpool__conn *conn)
+void cpool__transfer_set_address(struct cpool__transfer *transfer, const struct cpool__conn *conn)
 {
   if (conn->unix_socket || cpool__address_equal(&transfer->connect_address, &conn->remote))
     return;
   if (conn->route->origin->literal) { /* the URL says it all, and libcurl has one thing less to parse per request */
     if (transfer->connect_address.len > 0)
       curl_easy_setopt(transfer->easy, CURLOPT_CONNECT_TO, NULL);
-    memset(&transfer->connect_address, 0,
-           sizeof transfer->connect_address); /* equal to none: its length alone says nothing */
+    /* equal to none: its length alone would say nothing */
+    memset(&transfer->connect_address, 0, sizeof transfer->connect_address);
     return;
   }
   transfer->connect_address = conn->remote;
-  transfer->connect_to_text[0] = transfer->connect_to_text[1] =
-      ':'; /* "::ADDRESS:PORT": whatever the URL's host and port are */
+  /* "::ADDRESS:PORT": whatever the URL's host and port are */
+  transfer->connect_to_text[0] = transfer->connect_to_text[1] = ':';
   cpool__address_text(&conn->remote, transfer->connect_to_text + 2);
   curl_easy_setopt(transfer->easy, CURLOPT_CONNECT_TO, &transfer->connect_to);
 }
@@ -126,7 +126,7 @@ static void set_request(struct cpool__transfer *transfer, const struct cpool__re
     transfer->forbid_reuse = false;
   }
   set_method(transfer, req);
-  set_address(transfer, conn);
+  cpool__transfer_set_address(transfer, conn);
   curl_easy_setopt(easy, CURLOPT_REQUEST_TARGET, req->target);
   curl_easy_setopt(easy, CURLOPT_HTTPHEADER, req->headers.nodes);
 }
@@ -227,6 +227,7 @@ void cpool__transfer_done(struct cpool__transfer *transfer, CURLcode code)
   struct cpool__request *req = transfer->req;
   if (req == NULL) { /* the pruner */
     detach(transfer);
+    cpool__curl_pruned(transfer->curl);
     return;
   }
   bool tls_failed = transfer->conn != NULL && transfer->conn->route->origin->tls;

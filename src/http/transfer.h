@@ -67,6 +67,8 @@ static inline void cpool__transfer_touch(struct cpool__transfer *transfer)
 void cpool__transfer_set_callbacks(struct cpool__transfer *transfer);
 /* libcurl tells that this transfer uses that socket. */
 void cpool__transfer_uses(struct cpool__transfer *transfer, struct cpool__conn *conn);
+/* The address that libcurl is to look up its connections by, and to connect to. */
+void cpool__transfer_set_address(struct cpool__transfer *transfer, const struct cpool__conn *conn);
 struct cpool__transfer *cpool__transfer_new(struct cpool__curl *curl);
 void cpool__transfer_free(struct cpool__transfer *transfer);
 

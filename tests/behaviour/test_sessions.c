@@ -139,6 +139,35 @@ static void credentials_are_sent_and_can_be_overridden(void **state)
   cpool_session_free(third);
 }
 
+static void credentials_go_to_the_host_of_the_base_url_alone(void **state)
+{
+  struct pool_fixture *f = *state;
+  char base[64], elsewhere[64];
+  open_pool(f, NULL);
+  snprintf(base, sizeof base, "http://127.0.0.1:%d", (int) fault_server_port(f->server));
+  snprintf(elsewhere, sizeof elsewhere, "http://localhost:%d/ok", (int) fault_server_port(f->server));
+  const cpool_header both[] = {{"X-One", "1"}};
+  cpool_session_options bearer = session_options();
+  bearer.base_url = base;
+  bearer.bearer_token = "secret";
+  bearer.headers = both;
+  bearer.header_count = 1;
+  cpool_session *session = session_with(f, &bearer);
+  const char *own[] = {"/ok", url_of(f, "/ok")};
+  for (int i = 0; i < 2; i++) {
+    char *head = head_through(f, session, own[i], NULL, 0);
+    assert_non_null(strstr(head, "Authorization: Bearer secret\r\n"));
+    free(head);
+  }
+  char *head = head_through(f, session, elsewhere, NULL, 0);
+  assert_null(strstr(head, "Authorization"));
+  assert_null(strstr(head, "secret"));
+  assert_non_null(strstr(head, "X-One: 1\r\n"));
+  assert_non_null(strstr(head, "User-Agent: libcpool/"));
+  free(head);
+  cpool_session_free(session);
+}
+
 static void identities_never_share_connections_and_equal_ones_do(void **state)
 {
   struct pool_fixture *f = *state;
@@ -305,6 +334,7 @@ int main(void)
       POOL_CASE(base_url_is_put_before_relative_urls),
       POOL_CASE(default_headers_are_sent_unless_the_request_sets_them),
       POOL_CASE(credentials_are_sent_and_can_be_overridden),
+      POOL_CASE(credentials_go_to_the_host_of_the_base_url_alone),
       POOL_CASE(identities_never_share_connections_and_equal_ones_do),
       POOL_CASE(bad_session_options_are_refused_by_name),
       POOL_CASE(identities_are_capped_and_come_free),

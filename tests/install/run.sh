@@ -32,6 +32,14 @@ install_tree() {
     export PKG_CONFIG_PATH=$libdir/pkgconfig${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}
 }
 
+# Where CMake put them: beside the prefix's documentation, whatever the system calls that directory.
+documents() {
+  local name
+  for name in LICENSE OPTIONS.md; do
+    find "$prefix" -path "*/doc/cpool/$name" -type f | grep . || { echo "no doc/cpool/$name"; return 1; }
+  done
+}
+
 flags() {
   pkg-config "$@" cpool
 }
@@ -92,6 +100,7 @@ static_names_are_prefixed() {
 
 promise "a tree installs, and can be moved" install_tree
 if [ "$status" = 0 ]; then
+  promise "the licence and the option table, which the header points to, are there" documents
   promise "header and cpool.pc name one version" one_version
   promise "the soname is the major version" right_soname
   promise "the shared library exports what the header declares" exports_equal_header
