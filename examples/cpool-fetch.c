@@ -25,6 +25,7 @@ struct fetch {
   int32_t *free_slots; /* a stack */
   int32_t free_count;
   int64_t submitted; /* refused ones included */
+  int senseless;     /* the library refused the very first request of a command line */
   struct fetch_tally tally;
   struct fetch_bar bar;
 };
@@ -65,6 +66,14 @@ static int32_t max_connections(const struct fetch_options *options)
   return twice > LEAST_CONNECTIONS ? twice : LEAST_CONNECTIONS;
 }
 
+static void print_refusal(void)
+{
+  cpool_error err;
+  cpool_error_init(&err);
+  cpool_last_error(&err);
+  fprintf(stderr, "cpool-fetch: %s\n", err.text);
+}
+
 /* Returns the exit status: 0, 2 when the library refused an option, 1 when it lacked a resource. */
 static int fetch_start(struct fetch *fetch)
 {
@@ -73,7 +82,6 @@ static int fetch_start(struct fetch *fetch)
   int status = CPOOL_ENOMEM;
   cpool_http_options http;
   cpool_session_options session;
-  cpool_error err;
 
   fetch->ops = calloc((size_t) concurrency, sizeof *fetch->ops);
   fetch->free_slots = calloc((size_t) concurrency, sizeof *fetch->free_slots);
@@ -110,9 +118,7 @@ static int fetch_start(struct fetch *fetch)
   return 0;
 
 refused:
-  cpool_error_init(&err);
-  cpool_last_error(&err);
-  fprintf(stderr, "cpool-fetch: %s\n", err.text);
+  print_refusal();
   return status == CPOOL_EINVAL ? 2 : 1;
 }
 
@@ -135,6 +141,11 @@ static void submit_some(struct fetch *fetch)
     /* Large bodies fill the queue up to its high mark: go on when the events in it are released. */
     if (status == CPOOL_EFULL && fetch->free_count < options->concurrency)
       return;
+    if (status == CPOOL_EINVAL && fetch->submitted == 0 && options->text == NULL) {
+      print_refusal();
+      fetch->senseless = 1;
+      return;
+    }
     fetch->submitted++;
     if (status == CPOOL_OK)
       fetch->free_count--;
@@ -159,7 +170,8 @@ static void run(struct fetch *fetch)
   int cancelled = 0;
   for (;;) {
     submit_some(fetch);
-    if (fetch->free_count == options->concurrency && (fetch->submitted == options->requests || interrupted))
+    if (fetch->free_count == options->concurrency &&
+        (fetch->submitted == options->requests || interrupted || fetch->senseless))
       return;
     const cpool_event *events[BATCH];
     int count = cpool_queue_wait(fetch->q, events, BATCH, WAIT_MS);
@@ -242,6 +254,10 @@ int main(int argc, char **argv)
   fetch_bar_start(&fetch.bar);
   int64_t started_us = fetch_now_us();
   run(&fetch);
+  if (fetch.senseless) {
+    result = 2;
+    goto done;
+  }
   double wall_s = (double) (fetch_now_us() - started_us) / 1e6;
   fetch_bar_end(&fetch.bar, fetch.tally.requests, fetch.options.requests, fetch.tally.failed);
   wait_for_close(&fetch);

@@ -7,9 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "fetch_input.h"
+
+enum { METHOD_BYTES = 32 };
 
 static const char usage[] =
     "usage: cpool-fetch [options] URL... | -\n"
@@ -31,14 +35,14 @@ static const char usage[] =
     "\n"
     "exit status: 0 all answers were 2xx or 3xx; 1 some were not; 2 bad usage; 130 interrupted\n";
 
-enum { OPTION_CACERT = 256, OPTION_TIMEOUT, OPTION_MAX_PER_HOST, OPTION_JSON, OPTION_VERSION };
+enum { OPTION_CACERT = 256, OPTION_TIMEOUT, OPTION_MAX_PER_HOST, OPTION_JSON, OPTION_HELP, OPTION_VERSION };
 
 static const struct option long_options[] = {
     {"cacert", required_argument, NULL, OPTION_CACERT},
     {"timeout", required_argument, NULL, OPTION_TIMEOUT},
     {"max-per-host", required_argument, NULL, OPTION_MAX_PER_HOST},
     {"json", no_argument, NULL, OPTION_JSON},
-    {"help", no_argument, NULL, 'h'},
+    {"help", no_argument, NULL, OPTION_HELP},
     {"version", no_argument, NULL, OPTION_VERSION},
     {NULL, 0, NULL, 0},
 };
@@ -50,8 +54,18 @@ __attribute__((format(printf, 1, 2))) static enum fetch_action bad_usage(const c
   fputs("cpool-fetch: ", stderr);
   vfprintf(stderr, format, args);
   va_end(args);
-  fprintf(stderr, "\n%s", usage);
+  fputs("\ntry cpool-fetch --help\n", stderr);
   return FETCH_EXIT_USAGE;
+}
+
+/* What getopt_long did not take. `option`: 0 for an unknown long one, the number of a known one with a value. */
+static enum fetch_action bad_option(const char *text, int option)
+{
+  if (option == 0)
+    return bad_usage("%s: unknown option", text);
+  if (option < OPTION_CACERT)
+    return bad_usage("unknown option -%c", option);
+  return bad_usage("%.*s takes no value", (int) strcspn(text, "="), text);
 }
 
 /* Decimal digits only; -1 when the text is anything else or out of range. */
@@ -104,13 +118,35 @@ static enum fetch_action set_body(struct fetch_options *out, const char *text)
   return out->body != NULL ? FETCH_RUN : bad_usage("out of memory");
 }
 
+static enum fetch_action set_method(struct fetch_options *out, const char *text)
+{
+  /* a token, RFC 9110 section 5.6.2 */
+  static const char token[] = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+  if (text[0] == '\0' || text[strspn(text, token)] != '\0' || strlen(text) > METHOD_BYTES)
+    return bad_usage("-X %s: not a method", text);
+  if (strcmp(text, "CONNECT") == 0)
+    return bad_usage("-X CONNECT: not available");
+  out->method = text;
+  return FETCH_RUN;
+}
+
+/* What shows at a glance; the library looks closer, and its word comes with the first request. */
+static int is_http_url(const char *text)
+{
+  size_t scheme_len = strncasecmp(text, "https://", 8) == 0 ? 8 : strncasecmp(text, "http://", 7) == 0 ? 7 : 0;
+  return scheme_len != 0 && strcspn(text + scheme_len, "/?#") > 0;
+}
+
+/* Those of the command line are typed, and checked at once. A line of a list that is no URL is a failed request. */
 static enum fetch_action add_urls(struct fetch_options *out, char **urls, int count)
 {
   struct fetch_list list = {NULL, 0, 0};
   enum fetch_action action = FETCH_RUN;
   for (int i = 0; i < count && action == FETCH_RUN; i++) {
     if (strcmp(urls[i], "-") != 0) {
-      if (fetch_list_add(&list, urls[i]) != 0)
+      if (!is_http_url(urls[i]))
+        action = bad_usage("%s: not an http or https URL", urls[i]);
+      else if (fetch_list_add(&list, urls[i]) != 0)
         action = bad_usage("out of memory");
     } else if (out->text != NULL) {
       action = bad_usage("-: standard input can be read once only");
@@ -128,12 +164,22 @@ static enum fetch_action add_urls(struct fetch_options *out, char **urls, int co
   return action;
 }
 
+/* 0, or an errno. */
+static int unreadable(const char *path)
+{
+  struct stat status;
+  if (access(path, R_OK) != 0 || stat(path, &status) != 0)
+    return errno;
+  return S_ISDIR(status.st_mode) ? EISDIR : 0;
+}
+
 static enum fetch_action check(struct fetch_options *out, const char *body_text, int64_t requests, int64_t concurrency)
 {
   if (body_text != NULL && out->text != NULL && strcmp(body_text, "@-") == 0)
     return bad_usage("-d @-: standard input has the URLs");
-  if (out->ca_file != NULL && access(out->ca_file, R_OK) != 0)
-    return bad_usage("--cacert %s: %s", out->ca_file, strerror(errno));
+  int error = out->ca_file != NULL ? unreadable(out->ca_file) : 0;
+  if (error != 0)
+    return bad_usage("--cacert %s: %s", out->ca_file, strerror(error));
   out->requests = requests != 0 ? requests : (int64_t) out->url_count;
   out->concurrency = (int32_t) (concurrency < out->requests ? concurrency : out->requests);
   return FETCH_RUN;
@@ -156,7 +202,7 @@ enum fetch_action fetch_options_parse(struct fetch_options *out, int argc, char 
       action = set_number(&concurrency, "-c", optarg, FETCH_MAX_CONCURRENCY);
       break;
     case 'X':
-      out->method = optarg;
+      action = set_method(out, optarg);
       break;
     case 'H':
       action = add_header(out, optarg);
@@ -178,6 +224,7 @@ enum fetch_action fetch_options_parse(struct fetch_options *out, int argc, char 
       out->json = 1;
       break;
     case 'h':
+    case OPTION_HELP:
       fputs(usage, stdout);
       return FETCH_EXIT_OK;
     case OPTION_VERSION:
@@ -187,8 +234,7 @@ enum fetch_action fetch_options_parse(struct fetch_options *out, int argc, char 
       action = bad_usage("%s needs a value", argv[optind - 1]);
       break;
     default:
-      action = optopt != 0 && optopt < 256 ? bad_usage("unknown option -%c", optopt)
-                                           : bad_usage("%s: unknown option", argv[optind - 1]);
+      action = bad_option(argv[optind - 1], optopt);
     }
   }
   out->max_per_host = (int32_t) max_per_host;

@@ -28,7 +28,7 @@ struct fetch_options {
 
 enum fetch_action { FETCH_RUN, FETCH_EXIT_OK, FETCH_EXIT_USAGE };
 
-/* Prints what is to be said (help, version, one reason and the usage). To be freed in every case; argv must stay. */
+/* Prints what is to be said (help, version, one reason). To be freed in every case; argv must stay. */
 enum fetch_action fetch_options_parse(struct fetch_options *out, int argc, char **argv);
 void fetch_options_free(struct fetch_options *options);
 

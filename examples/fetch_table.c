@@ -37,7 +37,7 @@ static void print_text(const char *text)
 
 static void print_failures(const struct fetch_tally *tally)
 {
-  printf("failed        %lld\n", (long long) tally->failed);
+  printf("failed          %lld\n", (long long) tally->failed);
   for (int i = 0; i < tally->reason_count; i++) {
     const struct fetch_reason *reason = &tally->reasons[i];
     printf("  %10lld  %s", (long long) reason->count, reason->name);
@@ -77,14 +77,14 @@ void fetch_print_table(const struct fetch_result *result)
   const struct fetch_tally *tally = result->tally;
   const cpool_http_stats *stats = &result->stats;
   char received[CELL_BYTES], cpu[CELL_BYTES], wall[CELL_BYTES];
-  printf("requests      %lld in %s, %.0f per second; CPU time %s\n", (long long) tally->requests,
+  printf("requests        %lld in %s, %.0f per second; CPU time %s\n", (long long) tally->requests,
          duration(wall, (uint64_t) (result->wall_s * 1e6)),
          result->wall_s > 0 ? (double) tally->requests / result->wall_s : 0.0,
          duration(cpu, (uint64_t) (result->cpu_s * 1e6)));
-  printf("answered      %lld with 2xx or 3xx\n", (long long) tally->ok);
+  printf("answered        %lld with 2xx or 3xx\n", (long long) tally->ok);
   print_failures(tally);
-  printf("connections   %llu opened; %.1f %% of the requests reused one\n", (unsigned long long) stats->opened,
+  printf("sockets opened  %llu; %.1f %% of the requests reused one\n", (unsigned long long) stats->opened,
          stats->requests != 0 ? 100.0 * (double) stats->reused / (double) stats->requests : 0.0);
-  printf("received      %s\n", amount(received, stats->bytes_received));
+  printf("received        %s\n", amount(received, stats->bytes_received));
   print_phases(result);
 }

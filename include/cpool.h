@@ -286,7 +286,7 @@ typedef struct cpool_http_options {
   int32_t max_connections_per_host;
   int32_t max_pending;    /* requests waiting for a connection */
   int32_t max_closing;    /* sockets shut down but not yet closed */
-  int32_t max_origins;    /* hosts remembered */
+  int32_t max_origins;    /* hosts remembered; one without requests in flight makes room for a new one */
   int32_t max_identities; /* different TLS and address settings among the sessions in use */
   int32_t max_requests_per_connection;
   int32_t address_policy;           /* enum cpool_address_policy; default of the sessions */
@@ -333,8 +333,9 @@ CPOOL_API int cpool_http_options_get(cpool_http *, cpool_http_options *out);
 CPOOL_API int cpool_http_reconfigure(cpool_http *, const cpool_http_options *options) CPOOL_MUST_CHECK;
 /* [posts] Overrides one option for one host, "https://example.com:8443" (default port implied), now and after the
  * host was forgotten. Keys: max_connections_per_host, keepalive_timeout_ms, max_lifetime_ms,
- * max_requests_per_connection. value NULL: the pool's value again. CPOOL_EINVAL: origin, key or value; CPOOL_EFULL:
- * max_origins hosts have overrides; CPOOL_ECLOSED; CPOOL_ENOMEM. */
+ * max_requests_per_connection. value NULL: the pool's value again. The cost grows with the connections of that host
+ * alone. CPOOL_EINVAL: origin, key or value; CPOOL_EFULL: max_origins hosts have overrides, and this one has none;
+ * CPOOL_ECLOSED; CPOOL_ENOMEM. */
 CPOOL_API int cpool_http_origin_set(cpool_http *, const char *origin, const char *key, const char *value);
 
 /* [posts] Refuses new submits, lets requests in flight finish for drain_ms (0: none; CPOOL_OFF: for ever), then
@@ -427,7 +428,7 @@ typedef struct cpool_origin_stats {
 } cpool_origin_stats;
 
 /* [reads] Copies at most max rows (at least 1) of row_size bytes each, and returns how many. Begin with *cursor 0 and
- * call until it returns 0. Hosts that come or go meanwhile may be missed; none appears twice. */
+ * call until it returns 0; newest hosts first. Hosts that come or go meanwhile may be missed; none appears twice. */
 CPOOL_API int cpool_http_origins_get(cpool_http *, uint64_t *cursor, cpool_origin_stats *rows, size_t row_size,
                                      int32_t max);
 
@@ -503,7 +504,8 @@ CPOOL_API void cpool_request_init_sized(cpool_request *, size_t size);
  * CPOOL_EVENT_RESPONSE. When a reused connection turns out to be dead, the request is sent again if nothing of it
  * had been sent, or if its method is idempotent (RFC 9110 section 9.2.2), it has an Idempotency-Key header or
  * CPOOL_REQUEST_REPEATABLE; else it ends with CPOOL_ERESET. CPOOL_EINVAL names the field; CPOOL_EFULL: max_pending
- * requests wait, or the queue is above its high mark; CPOOL_ECLOSED; CPOOL_ENOMEM. */
+ * requests wait, or the queue is above its high mark; CPOOL_ECLOSED; CPOOL_ENOMEM. As the event's status CPOOL_EFULL
+ * means that the host is new while max_origins others have requests in flight or connections being made. */
 CPOOL_API int cpool_submit(cpool_session *, const cpool_request *, cpool_op *out) CPOOL_MUST_CHECK;
 /* [posts] Asks for the end of a request: CPOOL_ECANCELLED, unless it ends otherwise before. CPOOL_ESTALE: it has
  * ended; CPOOL_ENOMEM. */

@@ -74,6 +74,11 @@ static inline struct cpool__link *cpool__list_next(const struct cpool__list *lis
   return link->next == &list->head ? NULL : link->next;
 }
 
+static inline struct cpool__link *cpool__list_prev(const struct cpool__list *list, const struct cpool__link *link)
+{
+  return link->prev == &list->head ? NULL : link->prev;
+}
+
 static inline struct cpool__link *cpool__list_pop_front(struct cpool__list *list)
 {
   struct cpool__link *link = cpool__list_first(list);

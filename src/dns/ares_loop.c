@@ -7,6 +7,7 @@
 #include <ares.h>
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -44,6 +45,7 @@ struct cpool__ares_loop {
   struct cpool__address servers[SERVERS_MAX];
   int server_count; /* 0: those of resolv.conf */
   int64_t timeout_ms;
+  int open_errno; /* resolv.conf could not be opened for want of a descriptor, when the last channel was made; else 0 */
   struct channel *current; /* made with the first question */
   struct cpool__list retired;
   struct cpool__task sweep; /* destroys retired channels without questions */
@@ -232,6 +234,15 @@ static struct channel *channel_new(struct cpool__ares_loop *loop, int *native)
   if (channel == NULL)
     return NULL;
   channel->loop = loop;
+  /* c-ares takes a file that it cannot open for none, and would go on with 127.0.0.1 for the life of the channel */
+  int fd = open(resolv_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
+    loop->open_errno = errno;
+    cpool__free(channel);
+    return NULL;
+  }
+  if (fd >= 0)
+    close(fd);
   *native = init_channel(channel, loop->server_count > 0 ? loop->server_count : 1);
   if (*native == ARES_SUCCESS && loop->server_count > 0) {
     *native = use_servers(loop, channel->ares);
@@ -430,9 +441,14 @@ int cpool__ares_loop_ask(struct cpool__ares_loop *loop, const char *name, enum c
                          void *argument, int *native)
 {
   follow_resolv_conf(loop);
+  loop->open_errno = 0;
   if (loop->current == NULL)
     loop->current = channel_new(loop, native);
   struct channel *channel = loop->current;
+  if (channel == NULL && loop->open_errno != 0) {
+    *native = loop->open_errno;
+    return CPOOL_ESYSTEM;
+  }
   if (channel == NULL)
     return *native == ARES_ENOMEM ? CPOOL_ENOMEM : CPOOL_EDNS_FAILED;
 

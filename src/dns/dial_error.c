@@ -59,6 +59,8 @@ static void dns_failed(struct cpool__dial *dial)
   const struct cpool__family_answer *v4 = cpool__lookup_answer(&dial->lookup, CPOOL__FAMILY_V4);
   if (v6->status == CPOOL_ENOMEM || v4->status == CPOOL_ENOMEM) {
     cpool__dial_error_memory(dial);
+  } else if (v6->status == CPOOL_ESYSTEM || v4->status == CPOOL_ESYSTEM) {
+    cpool__dial_error_system(dial, v4->status == CPOOL_ESYSTEM ? v4->native : v6->native);
   } else if (v6->status == CPOOL_EDNS_FAILED || v4->status == CPOOL_EDNS_FAILED) {
     int native = v4->status == CPOOL_EDNS_FAILED ? v4->native : v6->native;
     cpool__error_set(&dial->result.error, CPOOL_EDNS_FAILED, CPOOL_LAYER_DNS, native, MAY_REPEAT,

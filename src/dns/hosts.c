@@ -219,6 +219,11 @@ static int load(struct cpool__hosts *hosts)
 
   struct stat st;
   int fd = open(hosts->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* non-blocking: the path may have become a FIFO */
+  if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
+    hosts->open_errno = errno;
+    status = CPOOL_ESYSTEM;
+    goto done;
+  }
   if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
     goto done;
   size_t cap = st.st_size < CPOOL__HOSTS_CAP_BYTES ? (size_t) st.st_size + 1 : (size_t) CPOOL__HOSTS_CAP_BYTES;
@@ -269,7 +274,8 @@ static int refresh(struct cpool__hosts *hosts, uint64_t now_ms)
     hosts->checked = true;
     hosts->checked_ms = now_ms;
   }
-  return status;
+  /* without a descriptor the next lookup tries again, and goes by what was read before, if anything was */
+  return status == CPOOL_ESYSTEM && hosts->seen.present ? CPOOL_OK : status;
 }
 
 int cpool__hosts_find(struct cpool__hosts *hosts, const char *name, uint64_t now_ms,

@@ -40,6 +40,7 @@ struct cpool__hosts {
     uint64_t device, inode;
   } seen; /* of the file that the map was made from */
   bool checked;
+  int open_errno; /* of the last CPOOL_ESYSTEM */
   uint64_t checked_ms;
 };
 
@@ -55,8 +56,8 @@ const struct cpool__hosts_name *cpool__hosts_map_find(struct cpool__hosts_map *m
 int cpool__hosts_init(struct cpool__hosts *hosts, const char *path);
 void cpool__hosts_fini(struct cpool__hosts *hosts);
 /* out: valid until the next find, NULL when the file does not name it. A file that is missing or no regular file is
- * an empty one; one that cannot be opened or read just now leaves in force what was read before. CPOOL_OK or
- * CPOOL_ENOMEM. */
+ * an empty one; one that cannot be opened or read just now leaves in force what was read before. CPOOL_OK,
+ * CPOOL_ENOMEM, or CPOOL_ESYSTEM (hosts->open_errno): no descriptor was left to read it and nothing was read before. */
 int cpool__hosts_find(struct cpool__hosts *hosts, const char *name, uint64_t now_ms,
                       const struct cpool__hosts_name **out);
 

@@ -169,13 +169,13 @@ static void tell_due(struct cpool__task *task)
 
 /* ---- where an answer comes from; each gives the lookup its record, with a reference, or CPOOL_ENOMEM */
 
-static int give_known(struct cpool__lookup *lookup, enum cpool__family family, int status,
+static int give_known(struct cpool__lookup *lookup, enum cpool__family family, int status, int native,
                       const struct cpool__address *addresses, int count)
 {
   struct cpool__dns_record *record = cpool__dns_record_new("", family);
   if (record == NULL)
     return CPOOL_ENOMEM;
-  cpool__dns_record_answer(record, status, 0, addresses, count);
+  cpool__dns_record_answer(record, status, native, addresses, count);
   lookup->records[family] = record;
   return record->answer.status == CPOOL_ENOMEM ? CPOOL_ENOMEM : CPOOL_OK;
 }
@@ -189,7 +189,7 @@ static int give_from_hosts(struct cpool__lookup *lookup, enum cpool__family fami
   for (int i = 0; i < name->count && count < CPOOL__DNS_ADDRESSES; i++)
     if (name->addresses[i].sock.any.sa_family == af)
       addresses[count++] = name->addresses[i];
-  return give_known(lookup, family, count > 0 ? CPOOL_OK : CPOOL_EDNS_NOTFOUND, addresses, count);
+  return give_known(lookup, family, count > 0 ? CPOOL_OK : CPOOL_EDNS_NOTFOUND, 0, addresses, count);
 }
 
 static int give_loopback(struct cpool__lookup *lookup, enum cpool__family family)
@@ -197,7 +197,7 @@ static int give_loopback(struct cpool__lookup *lookup, enum cpool__family family
   struct cpool__address address;
   bool parsed = cpool__address_parse(&address, family == CPOOL__FAMILY_V6 ? "::1" : "127.0.0.1", 0);
   assert(parsed);
-  return give_known(lookup, family, parsed ? CPOOL_OK : CPOOL_EDNS_NOTFOUND, &address, 1);
+  return give_known(lookup, family, parsed ? CPOOL_OK : CPOOL_EDNS_NOTFOUND, 0, &address, 1);
 }
 
 static int give_from_query(struct cpool__resolver *resolver, struct cpool__lookup *lookup, enum cpool__family family,
@@ -293,10 +293,15 @@ int cpool__lookup_start(struct cpool__resolver *resolver, struct cpool__lookup *
   bool valid = normalise(name, key), sent = false;
   if (valid)
     status = cpool__hosts_find(&resolver->hosts, key, cpool__runtime_now_ms(resolver->rt), &hosts_name);
+  bool unread = status == CPOOL_ESYSTEM; /* the name servers must not be asked for what the file may say */
+  if (unread)
+    status = CPOOL_OK;
   for (int i = 0; i < CPOOL__FAMILIES && status == CPOOL_OK; i++) {
     enum cpool__family family = (enum cpool__family) i; /* IPv6 is asked for first (RFC 8305 section 3) */
     if (!valid)
-      status = give_known(lookup, family, CPOOL_EDNS_NOTFOUND, NULL, 0);
+      status = give_known(lookup, family, CPOOL_EDNS_NOTFOUND, 0, NULL, 0);
+    else if (unread)
+      status = give_known(lookup, family, CPOOL_ESYSTEM, resolver->hosts.open_errno, NULL, 0);
     else if (hosts_name != NULL)
       status = give_from_hosts(lookup, family, hosts_name);
     else if (is_localhost(key))

@@ -32,8 +32,8 @@ enum cpool__family { CPOOL__FAMILY_V6, CPOOL__FAMILY_V4, CPOOL__FAMILIES };
 /* What is known of one family of a name at the moment. */
 struct cpool__family_answer {
   bool ended; /* an answer, or a failure, is there */
-  int status; /* CPOOL_OK (count > 0), CPOOL_EDNS_NOTFOUND, CPOOL_EDNS_FAILED, CPOOL_ENOMEM */
-  int native; /* c-ares code */
+  int status; /* CPOOL_OK (count > 0), CPOOL_EDNS_NOTFOUND, CPOOL_EDNS_FAILED, CPOOL_ENOMEM, CPOOL_ESYSTEM */
+  int native; /* c-ares code; errno for CPOOL_ESYSTEM */
   int count;
   struct cpool__address *addresses; /* port 0 */
 };

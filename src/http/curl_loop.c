@@ -74,9 +74,11 @@ void cpool__curl_socket_event(void *owner, int fd, uint32_t events)
   struct cpool__conn *conn = owner;
   if (conn->owner == NULL) {
     cpool__idle_event(conn);
+  } else if (conn->owner->paused) { /* an error cannot be masked, but by being out of the set */
+    cpool__poller_want(cpool__runtime_poller(conn->pool->rt), fd, 0);
   } else if (conn->in_curl) {
-    if (conn->owner->req !=
-        NULL) /* libcurl shows a header when its line is whole: its bytes are signs of life before */
+    /* libcurl shows a header when its line is whole: its bytes are signs of life before */
+    if (conn->owner->req != NULL)
       conn->owner->req->activity_ms = cpool__runtime_now_ms(conn->pool->rt);
     run(conn->owner->curl, fd, curl_mask(events));
   }
@@ -147,8 +149,8 @@ static bool pruner_ready(struct cpool__curl *curl)
 static void start_pruner(struct cpool__curl *curl)
 {
   curl->pruner->touched = true;
-  cpool__list_push_back(&curl->active, &curl->pruner->link);
-  curl_multi_add_handle(curl->multi, curl->pruner->easy);
+  if (curl_multi_add_handle(curl->multi, curl->pruner->easy) == CURLM_OK)
+    cpool__list_push_back(&curl->active, &curl->pruner->link);
 }
 
 static void prune(struct cpool__timer *timer);

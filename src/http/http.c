@@ -304,7 +304,7 @@ static void init_lists(cpool_http *pool)
   cpool__list_init(&pool->origins_list);
   cpool__list_init(&pool->origins_dirty);
   cpool__list_init(&pool->origins_unused);
-  cpool__list_init(&pool->overrides);
+  cpool__list_init(&pool->origins_idle);
   cpool__list_init(&pool->requests);
   cpool__list_init(&pool->identities_used);
   cpool__list_init(&pool->dials);
@@ -377,6 +377,7 @@ int cpool_http_new(cpool_http **out, cpool_runtime *runtime, const cpool_http_op
   cpool__ids_init(&pool->ids, 1);
   cpool__url_cache_init(&pool->urls);
   cpool__table_init(&pool->origins, cpool__origin_same);
+  cpool__table_init(&pool->overrides, cpool__override_same);
   init_lists(pool);
   pool->random = cpool__clock_us() | 1;
   pool->nudge.fn = on_nudge;

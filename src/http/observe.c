@@ -57,13 +57,15 @@ int cpool_http_origins_get(cpool_http *pool, uint64_t *cursor, cpool_origin_stat
     return rc;
   int32_t count = 0;
   char *at = (char *) rows;
+  /* Newest first: a host that is forgotten and met again gets a higher number, behind the cursor. So none appears
+   * twice, and a pass ends however fast hosts come. */
   pthread_mutex_lock(&pool->origins_lock);
-  for (struct cpool__link *link = cpool__list_first(&pool->origins_list); link != NULL && count < max;
-       link = cpool__list_next(&pool->origins_list, link)) {
+  for (struct cpool__link *link = cpool__list_last(&pool->origins_list); link != NULL && count < max;
+       link = cpool__list_prev(&pool->origins_list, link)) {
     struct cpool__origin *org = cpool__container_of(link, struct cpool__origin, link);
     cpool_origin_stats row = {0};
     uint64_t words[CPOOL__ORIGIN_WORDS];
-    if (org->number <= *cursor)
+    if (*cursor != 0 && org->number >= *cursor)
       continue;
     strncpy(row.origin, org->key, sizeof row.origin - 1);
     for (int i = 0; i < CPOOL__ORIGIN_WORDS; i++)

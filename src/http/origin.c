@@ -38,33 +38,48 @@ static void configure(struct cpool__origin *org)
   cpool__origin_touch(org);
 }
 
-static void origin_free(struct cpool__origin *org)
+/* Out of all tables, so that its place is free at once: sockets that are being closed keep nobody out. */
+static void forget(struct cpool__origin *org)
 {
   cpool_http *pool = org->pool;
+  pthread_mutex_lock(&pool->origins_lock);
+  cpool__link_remove(&org->link);
+  pthread_mutex_unlock(&pool->origins_lock);
+  cpool__link_remove(&org->spare_link);
+  cpool__table_remove(&pool->origins, &org->entry);
+  pool->origin_count--;
+  org->forgotten = true;
+}
+
+static void origin_free(struct cpool__origin *org)
+{
   struct cpool__link *link;
+  assert(org->forgotten);
   while ((link = cpool__list_first(&org->routes)) != NULL)
     cpool__route_free(cpool__container_of(link, struct cpool__route, link));
   assert(org->policy.place_count == 0 && cpool__list_empty(&org->policy.waiters));
   cpool__link_remove(&org->policy.link);
-  pthread_mutex_lock(&pool->origins_lock);
-  cpool__link_remove(&org->link);
-  pthread_mutex_unlock(&pool->origins_lock);
-  cpool__link_remove(&org->unused_link);
   cpool__link_remove(&org->dirty_link);
-  cpool__table_remove(&pool->origins, &org->entry);
-  pool->origin_count--;
   curl_url_cleanup(org->url);
   cpool__free(org);
 }
 
 static int make_room(cpool_http *pool)
 {
-  if (pool->origin_count < pool->options.max_origins)
-    return CPOOL_OK;
-  struct cpool__link *oldest = cpool__list_first(&pool->origins_unused);
-  if (oldest == NULL)
-    return CPOOL_EFULL;
-  origin_free(cpool__container_of(oldest, struct cpool__origin, unused_link));
+  while (pool->origin_count >= pool->options.max_origins) { /* more than once after the limit was lowered */
+    struct cpool__link *idle, *oldest = cpool__list_first(&pool->origins_unused);
+    if (oldest == NULL)
+      oldest = cpool__list_first(&pool->origins_idle);
+    if (oldest == NULL)
+      return CPOOL_EFULL;
+    struct cpool__origin *org = cpool__container_of(oldest, struct cpool__origin, spare_link);
+    while ((idle = cpool__list_first(&org->policy.idle)) != NULL)
+      cpool__conn_retire(cpool__conn_of_place(cpool__container_of(idle, struct cpool__place, own_link)),
+                         CPOOL__CLOSE_EVICTED);
+    forget(org);
+    if (org->use_count == 0)
+      origin_free(org);
+  }
   return CPOOL_OK;
 }
 
@@ -100,8 +115,7 @@ static int origin_new(cpool_http *pool, const struct cpool__authority *authority
   pthread_mutex_lock(&pool->origins_lock);
   cpool__list_push_back(&pool->origins_list, &org->link);
   pthread_mutex_unlock(&pool->origins_lock);
-  cpool__list_push_back(&pool->origins_unused, &org->unused_link);
-  configure(org);
+  cpool__list_push_back(&pool->origins_unused, &org->spare_link);
   *out = org;
   return CPOOL_OK;
 }
@@ -115,6 +129,8 @@ static int route_new(struct cpool__origin *org, struct cpool__identity *identity
   struct cpool__route *route = cpool__calloc(1, sizeof *route);
   if (route == NULL)
     return CPOOL_ENOMEM;
+  if (cpool__list_empty(&org->routes)) /* new, or nobody could tell it of new overrides */
+    configure(org);
   route->origin = org;
   route->identity = identity;
   cpool__group_init(&route->group, &org->policy);
@@ -125,18 +141,30 @@ static int route_new(struct cpool__origin *org, struct cpool__identity *identity
   return CPOOL_OK;
 }
 
+enum { KEY_BYTES = 512 }; /* host and path are bounded: 253 and 107 bytes */
+
+static size_t make_key(char key[KEY_BYTES], const char *name, const struct cpool__identity *identity)
+{
+  return (size_t) snprintf(key, KEY_BYTES, "%s via %s", name, identity->unix_socket_path);
+}
+
+static struct cpool__origin *find(cpool_http *pool, const char *key, size_t len)
+{
+  struct cpool__table_entry *entry = cpool__table_find(&pool->origins, key, len);
+  return entry != NULL ? cpool__container_of(entry, struct cpool__origin, entry) : NULL;
+}
+
 int cpool__route_get(cpool_http *pool, const struct cpool__authority *authority, struct cpool__identity *identity,
                      struct cpool__route **out)
 {
-  char joined[512];
+  char joined[KEY_BYTES];
   const char *key = authority->origin;
   size_t len = strlen(key);
-  if (identity->unix_socket_path != NULL) { /* host and path are bounded: 253 and 107 bytes */
-    len = (size_t) snprintf(joined, sizeof joined, "%s via %s", authority->origin, identity->unix_socket_path);
+  if (identity->unix_socket_path != NULL) {
+    len = make_key(joined, authority->origin, identity);
     key = joined;
   }
-  struct cpool__table_entry *entry = cpool__table_find(&pool->origins, key, len);
-  struct cpool__origin *org = entry != NULL ? cpool__container_of(entry, struct cpool__origin, entry) : NULL;
+  struct cpool__origin *org = find(pool, key, len);
   if (org == NULL) {
     int rc = origin_new(pool, authority, key, len, &org);
     if (rc != CPOOL_OK)
@@ -155,9 +183,16 @@ int cpool__route_get(cpool_http *pool, const struct cpool__authority *authority,
 
 void cpool__route_use(struct cpool__route *route)
 {
+  assert(!route->origin->forgotten);
   route->use_count++;
-  if (route->origin->use_count++ == 0)
-    cpool__link_remove(&route->origin->unused_link);
+  route->origin->use_count++;
+  cpool__link_remove(&route->origin->spare_link);
+}
+
+/* No request is in flight, and no dial: that one holds a place which is neither busy nor idle. */
+static bool at_rest(const struct cpool__origin *org)
+{
+  return org->requests == org->succeeded + org->failed && org->policy.place_count == org->policy.idle_count;
 }
 
 void cpool__route_unuse(struct cpool__route *route)
@@ -165,8 +200,14 @@ void cpool__route_unuse(struct cpool__route *route)
   struct cpool__origin *org = route->origin;
   assert(route->use_count > 0 && org->use_count > 0);
   route->use_count--;
-  if (--org->use_count == 0)
-    cpool__list_push_back(&org->pool->origins_unused, &org->unused_link);
+  if (--org->use_count == 0 && org->forgotten) {
+    origin_free(org);
+  } else if (org->use_count == 0) {
+    cpool__link_remove(&org->spare_link);
+    cpool__list_push_back(&org->pool->origins_unused, &org->spare_link);
+  } else if (at_rest(org) && !org->forgotten && !cpool__link_in(&org->spare_link)) {
+    cpool__list_push_back(&org->pool->origins_idle, &org->spare_link);
+  }
 }
 
 void cpool__route_free(struct cpool__route *route)
@@ -215,9 +256,31 @@ void cpool__origins_configure(cpool_http *pool)
     configure(cpool__container_of(link, struct cpool__origin, link));
 }
 
+void cpool__origins_configure_named(cpool_http *pool, const char *name)
+{
+  char key[KEY_BYTES];
+  struct cpool__origin *org = find(pool, name, strlen(name));
+  if (org != NULL)
+    configure(org);
+  /* Through unix sockets. An origin that no identity talks to is not found: it is configured with its next route. */
+  for (struct cpool__link *link = cpool__list_first(&pool->identities_used); link != NULL;
+       link = cpool__list_next(&pool->identities_used, link)) {
+    const struct cpool__identity *identity = cpool__container_of(link, struct cpool__curl, link)->identity;
+    if (identity->unix_socket_path == NULL)
+      continue;
+    size_t len = make_key(key, name, identity);
+    org = find(pool, key, len);
+    if (org != NULL)
+      configure(org);
+  }
+}
+
 void cpool__origins_fini(cpool_http *pool)
 {
   struct cpool__link *link;
-  while ((link = cpool__list_first(&pool->origins_list)) != NULL)
-    origin_free(cpool__container_of(link, struct cpool__origin, link));
+  while ((link = cpool__list_first(&pool->origins_list)) != NULL) {
+    struct cpool__origin *org = cpool__container_of(link, struct cpool__origin, link);
+    forget(org);
+    origin_free(org);
+  }
 }

@@ -15,26 +15,28 @@
 #define KEYS(X) X(max_connections_per_host) X(keepalive_timeout_ms) X(max_lifetime_ms) X(max_requests_per_connection)
 
 struct override {
-  struct cpool__link link;
+  struct cpool__table_entry entry;
   cpool_http_options values; /* 0: not overridden */
   char origin[];
 };
 
-/* The list is written by cpool_http_origin_set under options_lock; a message has the loop look at it. */
+/* The table is written by cpool_http_origin_set under options_lock; a message has the loop look at it. */
 struct set_msg {
   struct cpool__msg msg;
   cpool_http *pool;
+  char origin[];
 };
+
+int cpool__override_same(const struct cpool__table_entry *entry, const void *key, size_t len)
+{
+  const struct override *override = cpool__container_of(entry, const struct override, entry);
+  return strlen(override->origin) == len && memcmp(override->origin, key, len) == 0;
+}
 
 static struct override *find(cpool_http *pool, const char *origin, size_t len)
 {
-  for (struct cpool__link *link = cpool__list_first(&pool->overrides); link != NULL;
-       link = cpool__list_next(&pool->overrides, link)) {
-    struct override *override = cpool__container_of(link, struct override, link);
-    if (strncmp(override->origin, origin, len) == 0 && override->origin[len] == '\0')
-      return override;
-  }
-  return NULL;
+  struct cpool__table_entry *entry = cpool__table_find(&pool->overrides, origin, len);
+  return entry != NULL ? cpool__container_of(entry, struct override, entry) : NULL;
 }
 
 static void copy_key(cpool_http_options *to, const cpool_http_options *from, const char *key)
@@ -71,7 +73,7 @@ static void on_set(struct cpool__msg *msg)
   struct set_msg *set = cpool__container_of(msg, struct set_msg, msg);
   cpool_http *pool = set->pool;
   if (pool->state != CPOOL__HTTP_CLOSED)
-    cpool__origins_configure(pool);
+    cpool__origins_configure_named(pool, set->origin);
   cpool__free(set);
   cpool__http_leave_on_loop(pool);
 }
@@ -96,22 +98,22 @@ static int parse(const char *key, const char *value, const char **name, cpool_ht
 /* Under options_lock. Takes *made when the host has no record yet, and a record that became empty away. */
 static int change(cpool_http *pool, struct override **made, const char *key, const cpool_http_options *values)
 {
-  struct override *override = find(pool, (*made)->origin, strlen((*made)->origin));
+  size_t len = strlen((*made)->origin);
+  struct override *override = find(pool, (*made)->origin, len);
   if (override == NULL) {
     if (empty(values))
       return CPOOL_OK;
-    if (pool->override_count >= atomic_load_explicit(&pool->max_overrides, memory_order_relaxed))
+    if (pool->overrides.count >= (size_t) atomic_load_explicit(&pool->max_overrides, memory_order_relaxed))
       return cpool__refuse(CPOOL_EFULL, CPOOL_LAYER_POOL, "origin_set: max_origins hosts have options of their own");
+    if (cpool__table_insert(&pool->overrides, &(*made)->entry, (*made)->origin, len) != 0)
+      return cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "origin_set: no memory");
     override = *made;
     *made = NULL;
-    cpool__list_push_back(&pool->overrides, &override->link);
-    pool->override_count++;
   }
   copy_key(&override->values, values, key);
   if (empty(&override->values)) {
-    cpool__link_remove(&override->link);
+    cpool__table_remove(&pool->overrides, &override->entry);
     cpool__free(override);
-    pool->override_count--;
   }
   return CPOOL_OK;
 }
@@ -138,13 +140,14 @@ int cpool_http_origin_set(cpool_http *pool, const char *origin, const char *key,
   if (rc != CPOOL_OK)
     goto done;
   len = strlen(url.authority->origin);
-  set = cpool__calloc(1, sizeof *set);
+  set = cpool__calloc(1, sizeof *set + len + 1);
   made = cpool__calloc(1, sizeof *made + len + 1);
   if (set == NULL || made == NULL) {
     rc = cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "origin_set: no memory");
     goto done;
   }
   memcpy(made->origin, url.authority->origin, len);
+  memcpy(set->origin, url.authority->origin, len);
   rc = cpool__http_enter(pool);
   if (rc != CPOOL_OK)
     goto done;
@@ -169,7 +172,10 @@ done:
 
 void cpool__overrides_fini(cpool_http *pool)
 {
-  struct cpool__link *link;
-  while ((link = cpool__list_pop_front(&pool->overrides)) != NULL)
-    cpool__free(cpool__container_of(link, struct override, link));
+  struct cpool__table_entry *entry = cpool__table_next(&pool->overrides, NULL), *next;
+  for (; entry != NULL; entry = next) {
+    next = cpool__table_next(&pool->overrides, entry);
+    cpool__free(cpool__container_of(entry, struct override, entry));
+  }
+  cpool__table_fini(&pool->overrides);
 }

@@ -81,8 +81,8 @@ struct cpool_http {
   struct cpool__list origins_list;   /* by number, ascending */
   struct cpool__list origins_dirty;  /* rows to publish at the end of the turn */
   struct cpool__list origins_unused; /* no request, no connection: least recently used first */
-  struct cpool__list overrides;      /* of cpool_http_origin_set; under options_lock, as override_count */
-  int32_t override_count;
+  struct cpool__list origins_idle;   /* nothing but connections that are idle or closing: least recently used first */
+  struct cpool__table overrides;     /* of cpool_http_origin_set, by origin; under options_lock */
   int32_t origin_count;
   uint64_t last_origin, last_connection;
   struct cpool__list requests;        /* in flight, known to the loop */

@@ -110,7 +110,9 @@ void cpool__request_finish(struct cpool__request *req, const cpool_error *error)
   req->session = NULL;
   req->pool = NULL;
   req->event.event.status = req->resp.status;
-  req->event.bytes = sizeof *req + cpool__response_bytes(&req->resp);
+  cpool__free(req->body);
+  req->body = NULL;
+  req->event.bytes = req->block_bytes + cpool__response_bytes(&req->resp);
   cpool__runtime_keep(rt, -1);
   cpool__runtime_deliver(rt, &req->event);
   cpool__session_drop(session);

@@ -66,9 +66,9 @@ struct cpool__request {
   const char *method; /* NULL: what the kind implies */
   const char *target;
   struct cpool__header_list headers;
-  const void *body;
+  void *body; /* its own, until the end */
   size_t body_len;
-  /* the texts follow */
+  size_t block_bytes; /* of this struct and the texts that follow */
 };
 
 /* Any thread: what every request begins with; zeroed memory. */

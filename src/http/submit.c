@@ -158,15 +158,20 @@ static size_t aligned(size_t size)
   return (size + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
 }
 
-/* One block: the struct, the header list, target, method, body. NULL: out of memory. */
+/* One block: the struct, the header list, target, method; and the body, which goes earlier. NULL: out of memory. */
 static struct cpool__request *build(cpool_session *session, const cpool_request *own, const struct shape *shape)
 {
   size_t head = aligned(sizeof(struct cpool__request)) + aligned(shape->headers_bytes);
-  size_t total = head + shape->target_len + 1 + shape->method_len + own->body_len;
+  size_t total = head + shape->target_len + 1 + shape->method_len;
   struct cpool__request *req = cpool__malloc(total);
-  if (req == NULL)
+  void *body = own->body_len > 0 ? cpool__malloc(own->body_len) : NULL;
+  if (req == NULL || (own->body_len > 0 && body == NULL)) {
+    cpool__free(req);
+    cpool__free(body);
     return NULL;
+  }
   memset(req, 0, sizeof *req);
+  req->block_bytes = total;
   char *at = (char *) req + head;
   if (shape->plain_headers)
     req->headers = session->headers;
@@ -180,12 +185,10 @@ static struct cpool__request *build(cpool_session *session, const cpool_request 
     memcpy(at + shape->base_len, shape->url.target, shape->url.target_len);
   at[shape->target_len] = '\0';
   at += shape->target_len + 1;
-  if (shape->method != NULL) {
+  if (shape->method != NULL)
     req->method = memcpy(at, shape->method, shape->method_len);
-    at += shape->method_len;
-  }
   if (own->body_len > 0)
-    req->body = memcpy(at, own->body, own->body_len);
+    req->body = memcpy(body, own->body, own->body_len);
   req->body_len = own->body_len;
   return req;
 }
@@ -259,6 +262,8 @@ static int submit(cpool_session *session, const cpool_request *own, cpool_op *ou
   return CPOOL_OK;
 
 unreserve:
+  if (req != NULL)
+    cpool__free(req->body);
   cpool__free(req);
   cpool__authority_free(shape.url.owned);
   atomic_fetch_sub_explicit(&pool->pending_count, 1, memory_order_relaxed);

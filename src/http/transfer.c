@@ -147,6 +147,8 @@ bool cpool__transfer_start(struct cpool__request *req, struct cpool__conn *conn)
   transfer->confirmed = transfer->refused_open = transfer->paused = transfer->touched = false;
   transfer->abort = CPOOL__ABORT_NONE;
   transfer->begin_count = 0;
+  transfer->waited = transfer->hand_over && conn->life.idle_since_ms != 0;
+  cpool__framing_init(&transfer->framing);
   transfer->error_text[0] = '\0';
   set_request(transfer, req, conn);
   if (curl_multi_add_handle(curl->multi, transfer->easy) != CURLM_OK) {
@@ -263,6 +265,8 @@ void cpool__transfer_resume(struct cpool__transfer *transfer)
   if (conn != NULL && conn->fd >= 0)
     cpool__poller_want(cpool__runtime_poller(transfer->req->pool->rt), conn->fd, EPOLLIN);
   CURLcode code = curl_easy_pause(transfer->easy, CURLPAUSE_CONT); /* hands over what was held back; may pause again */
+  if (transfer->paused && transfer->conn != NULL) /* libcurl wanted nothing before and says nothing now */
+    cpool__poller_want(cpool__runtime_poller(transfer->req->pool->rt), transfer->conn->fd, 0);
   if (code != CURLE_OK || transfer->abort != CPOOL__ABORT_NONE) /* libcurl would go on without the piece that failed */
     cpool__transfer_done(transfer, code != CURLE_OK ? code : CURLE_WRITE_ERROR);
   else

@@ -7,6 +7,7 @@
 
 #include "dns/address.h"
 #include "http/curl_loop.h"
+#include "http/framing.h"
 #include "http/headers.h"
 #include "http/origin.h"
 
@@ -20,7 +21,8 @@ enum cpool__transfer_abort { /* why we made libcurl give up */
                              CPOOL__ABORT_HEADERS, /* too large */
                              CPOOL__ABORT_BODY,    /* too large */
                              CPOOL__ABORT_MEMORY,
-                             CPOOL__ABORT_CALLER /* cancel, timeout, close: the request has its status already */
+                             CPOOL__ABORT_FRAMING, /* the length of the body is not to be trusted */
+                             CPOOL__ABORT_CALLER   /* cancel, timeout, close: the request has its status already */
 };
 
 struct cpool__transfer {
@@ -29,11 +31,13 @@ struct cpool__transfer {
   CURL *easy;
   struct cpool__request *req; /* NULL: free, or the pruner */
   struct cpool__conn *conn;   /* in use, or reserved for it */
-  bool hand_over;             /* conn is ours still: OPENSOCKET gives its socket to libcurl */
-  bool confirmed;             /* libcurl really uses conn */
-  bool refused_open;          /* libcurl wanted to dial by itself */
-  bool touched;               /* libcurl has begun it */
+  struct cpool__framing framing;
+  bool hand_over;    /* conn is ours still: OPENSOCKET gives its socket to libcurl */
+  bool confirmed;    /* libcurl really uses conn */
+  bool refused_open; /* libcurl wanted to dial by itself */
+  bool touched;      /* libcurl has begun it */
   bool paused;
+  bool waited; /* its new connection had waited for a request: the peer may have given it up as if it had been used */
   enum cpool__transfer_abort abort;
   int begin_count; /* times libcurl was about to send */
   enum cpool__close_reason_hint { CPOOL__HINT_NONE, CPOOL__HINT_REQUESTS, CPOOL__HINT_LIFETIME } hint;

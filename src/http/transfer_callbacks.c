@@ -23,6 +23,15 @@ static void note_keep_alive(struct cpool__transfer *transfer, const char *line, 
     cpool__janitor_hint(&transfer->conn->life, line + name_len, len - name_len);
 }
 
+/* The connection ends with this response. */
+static void forbid_reuse(struct cpool__transfer *transfer, enum cpool__close_reason reason)
+{
+  if (transfer->conn != NULL && transfer->conn->reason == CPOOL__CLOSE_NONE)
+    transfer->conn->reason = reason;
+  curl_easy_setopt(transfer->easy, CURLOPT_FORBID_REUSE, 1L);
+  transfer->forbid_reuse = true;
+}
+
 static size_t on_header(char *line, size_t one, size_t len, void *user)
 {
   struct cpool__transfer *transfer = user;
@@ -35,8 +44,14 @@ static size_t on_header(char *line, size_t one, size_t len, void *user)
   req->resp.bytes_received += len;
   req->activity_ms = cpool__runtime_now_ms(req->pool->rt);
   note_keep_alive(transfer, line, len);
+  if (!req->resp.head_complete && !cpool__framing_line(&transfer->framing, line, len)) {
+    transfer->abort = CPOOL__ABORT_FRAMING;
+    return 0;
+  }
   switch (cpool__response_head_line(&req->resp, line, len, (size_t) req->pool->options.max_header_bytes)) {
   case CPOOL__RESPONSE_OK:
+    if (req->resp.head_complete && cpool__framing_doubtful(&transfer->framing, req->resp.status_code))
+      forbid_reuse(transfer, CPOOL__CLOSE_RESPONSE);
     return len;
   case CPOOL__RESPONSE_NO_MEMORY:
     transfer->abort = CPOOL__ABORT_MEMORY;
@@ -195,15 +210,10 @@ static int on_begin(void *user, char *remote_host, char *local_host, int remote_
   cpool__transfer_begun(transfer, conn, reused);
   enum cpool__janitor_reason last =
       cpool__janitor_last_use(&conn->life, &conn->route->origin->rules, cpool__runtime_now_ms(req->pool->rt));
-  if (tls && conn->tls == NULL) { /* what waits behind an answer could not be seen */
-    conn->reason = CPOOL__CLOSE_RESPONSE;
-    curl_easy_setopt(transfer->easy, CURLOPT_FORBID_REUSE, 1L);
-    transfer->forbid_reuse = true;
-  } else if (last != CPOOL__JANITOR_KEEP) {
-    conn->reason = last == CPOOL__JANITOR_LIFETIME ? CPOOL__CLOSE_LIFETIME : CPOOL__CLOSE_REQUESTS;
-    curl_easy_setopt(transfer->easy, CURLOPT_FORBID_REUSE, 1L);
-    transfer->forbid_reuse = true;
-  }
+  if (tls && conn->tls == NULL) /* what waits behind an answer could not be seen */
+    forbid_reuse(transfer, CPOOL__CLOSE_RESPONSE);
+  else if (last != CPOOL__JANITOR_KEEP)
+    forbid_reuse(transfer, last == CPOOL__JANITOR_LIFETIME ? CPOOL__CLOSE_LIFETIME : CPOOL__CLOSE_REQUESTS);
   return CURL_PREREQFUNC_OK;
 }
 

@@ -149,6 +149,10 @@ static bool own_failure(struct cpool__transfer *transfer, cpool_error *error)
     cpool__error_set(error, CPOOL_EBODY_TOO_LARGE, CPOOL_LAYER_HTTP, 0, 0, "%s: body exceeds max_response_bytes (%lld)",
                      origin, (long long) req->max_response_bytes);
     return true;
+  case CPOOL__ABORT_FRAMING:
+    cpool__error_set(error, CPOOL_EPROTOCOL, CPOOL_LAYER_HTTP, 0, 0,
+                     "%s: Content-Length is no number, or there are two that differ", origin);
+    return true;
   case CPOOL__ABORT_MEMORY:
     cpool__error_set(error, CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, 0, 0, "%s: no memory for the response", origin);
     return true;
@@ -161,7 +165,7 @@ void cpool__transfer_outcome(struct cpool__transfer *transfer, CURLcode code, bo
 {
   struct cpool__request *req = transfer->req;
   cpool_http *pool = req->pool;
-  bool reused = transfer->begin_count > 0 && req->resp.reused;
+  bool reused = transfer->begin_count > 0 && (req->resp.reused || transfer->waited);
   uint64_t before = req->resp.bytes_sent;
   cpool__transfer_measure(transfer);
   bool sent = req->resp.bytes_sent > before;

@@ -127,7 +127,7 @@ static cJSON *json_of(struct fixture *f, int status, const char *const *args)
   return parse_output(f);
 }
 
-static void bad_usage_is_one_reason_the_usage_and_status_2(void **state)
+static void bad_usage_is_one_reason_and_status_2(void **state)
 {
   struct fixture *f = *state;
   static const struct {
@@ -136,23 +136,32 @@ static void bad_usage_is_one_reason_the_usage_and_status_2(void **state)
       {{NULL}, "no URL"},
       {{"-"}, "no URL on standard input"},
       {{"-", "-"}, "-: standard input can be read once only"},
-      {{"-n", "0", "u"}, "-n 0: not a number from 1 to "},
-      {{"-n", "-5", "u"}, "-n -5: not a number"},
-      {{"-n", "3x", "u"}, "-n 3x: not a number"},
-      {{"-n", "", "u"}, "-n : not a number"},
-      {{"-n", "99999999999999999999999", "u"}, "-n 99999999999999999999999: not a number"},
-      {{"-c", "0", "u"}, "-c 0: not a number"},
-      {{"-c", "1000000000", "u"}, "-c 1000000000: not a number from 1 to 100000"},
-      {{"--timeout", "0", "u"}, "--timeout 0: not a number"},
-      {{"--max-per-host", "x", "u"}, "--max-per-host x: not a number"},
-      {{"-H", "no colon", "u"}, "-H no colon: not of the form"},
-      {{"-d", "@/does/not/exist", "u"}, "-d @/does/not/exist: No such file"},
-      {{"-d", "@/", "u"}, "-d @/: Is a directory"},
-      {{"--cacert", "/does/not/exist", "u"}, "--cacert /does/not/exist: No such file"},
-      {{"u", "-n"}, "-n needs a value"},
-      {{"-z", "u"}, "unknown option -z"},
-      {{"--nonsense", "u"}, "--nonsense: unknown option"},
-      {{"--json=1", "u"}, "--json=1: unknown option"},
+      {{"-n", "0", "http://u/"}, "-n 0: not a number from 1 to "},
+      {{"-n", "-5", "http://u/"}, "-n -5: not a number"},
+      {{"-n", "3x", "http://u/"}, "-n 3x: not a number"},
+      {{"-n", "", "http://u/"}, "-n : not a number"},
+      {{"-n", "99999999999999999999999", "http://u/"}, "-n 99999999999999999999999: not a number"},
+      {{"-c", "0", "http://u/"}, "-c 0: not a number"},
+      {{"-c", "1000000000", "http://u/"}, "-c 1000000000: not a number from 1 to 100000"},
+      {{"--timeout", "0", "http://u/"}, "--timeout 0: not a number"},
+      {{"--max-per-host", "x", "http://u/"}, "--max-per-host x: not a number"},
+      {{"-H", "no colon", "http://u/"}, "-H no colon: not of the form"},
+      {{"-d", "@/does/not/exist", "http://u/"}, "-d @/does/not/exist: No such file"},
+      {{"-d", "@/", "http://u/"}, "-d @/: Is a directory"},
+      {{"--cacert", "/does/not/exist", "http://u/"}, "--cacert /does/not/exist: No such file"},
+      {{"http://u/", "-n"}, "-n needs a value"},
+      {{"-z", "http://u/"}, "unknown option -z"},
+      {{"--nonsense", "http://u/"}, "--nonsense: unknown option"},
+      {{"--json=3", "http://u/"}, "--json takes no value"},
+      {{"--help=3", "http://u/"}, "--help takes no value"},
+      {{"--cacert", "/", "http://u/"}, "--cacert /: Is a directory"},
+      {{"-X", "G T", "http://u/"}, "-X G T: not a method"},
+      {{"-X", "", "http://u/"}, "-X : not a method"},
+      {{"-X", "CONNECT", "http://u/"}, "-X CONNECT: not available"},
+      {{"nonsense"}, "nonsense: not an http or https URL"},
+      {{"ftp://x/"}, "ftp://x/: not an http or https URL"},
+      {{"http:///path"}, "http:///path: not an http or https URL"},
+      {{"http://127.0.0.1:1/", "http//x"}, "http//x: not an http or https URL"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     start(f, "cpool-fetch", cases[i].args, NULL, -1);
@@ -161,10 +170,16 @@ static void bad_usage_is_one_reason_the_usage_and_status_2(void **state)
     snprintf(expected, sizeof expected, "cpool-fetch: %s", cases[i].reason);
     if (strncmp(f->err, expected, strlen(expected)) != 0)
       fail_msg("expected \"%s\": %s", expected, f->err);
-    assert_ptr_equal(strstr(strchr(f->err, '\n'), "\nusage: "), strchr(f->err, '\n'));
+    assert_string_equal(strchr(f->err, '\n'), "\ntry cpool-fetch --help\n");
     assert_string_equal(f->out, "");
   }
   assert_int_equal(RUN(f, "cpool-fetch", "-H", "Content-Length: 1", url(f, "/ok")), 2); /* the library refuses it */
+  assert_int_equal(RUN(f, "cpool-fetch", "-n", "100", "http://127.0.0.1:99999/"), 2);
+  assert_int_equal(count_of(f->err, "\n"), 1);
+  assert_int_equal(RUN(f, "cpool-fetch", "-n", "100", "-X", "HEAD", "-d", "body", url(f, "/ok")), 2);
+  assert_contains(f->err, "cpool-fetch: request: HEAD has no body\n");
+  assert_string_equal(f->out, "");
+  assert_int_equal(fault_server_requests(f->server), 0);
   assert_int_equal(RUN(f, "cpool-fetch", "--help"), 0);
   assert_ptr_equal(strstr(f->out, "usage: "), f->out);
   assert_int_equal(RUN(f, "cpool-fetch", "--version"), 0);
@@ -175,9 +190,9 @@ static void answers_of_2xx_and_3xx_are_status_0(void **state)
 {
   struct fixture *f = *state;
   assert_int_equal(RUN(f, "cpool-fetch", url(f, "/ok"), url(f, "/204"), url(f, "/status/302")), 0);
-  assert_contains(f->out, "requests      3 in ");
-  assert_contains(f->out, "answered      3 ");
-  assert_contains(f->out, "failed        0\n");
+  assert_contains(f->out, "requests        3 in ");
+  assert_contains(f->out, "answered        3 ");
+  assert_contains(f->out, "failed          0\n");
   assert_string_equal(f->err, ""); /* no bar without a terminal */
 }
 
@@ -186,17 +201,28 @@ static void failures_are_one_line_for_each_reason(void **state)
   struct fixture *f = *state;
   char closed[64];
   int fd = refusing_url(closed);
-  assert_int_equal(RUN(f, "cpool-fetch", "-n", "500", url(f, "/ok"), url(f, "/status/404"), url(f, "/status/503"),
-                       closed, "no url"),
+  assert_int_equal(RUN(f, "cpool-fetch", "-n", "400", url(f, "/ok"), url(f, "/status/404"), url(f, "/status/503"),
+                       closed),
                    1);
-  assert_contains(f->out, "failed        400\n");
+  assert_contains(f->out, "failed          300\n");
   assert_contains(f->out, "       100  HTTP 404\n");
   assert_contains(f->out, "       100  HTTP 503\n");
   assert_contains(f->out, "       100  CPOOL_ECONNECT  first: ");
-  assert_contains(f->out, "       100  CPOOL_EINVAL  first: no url refused: ");
   assert_true(count_of(f->out, "\n") < 20);
   assert_string_equal(f->err, "");
   close(fd);
+}
+
+static void lines_of_a_list_that_are_no_urls_are_counted_failures(void **state)
+{
+  struct fixture *f = *state;
+  char input[512];
+  snprintf(input, sizeof input, "no url\n%s\nftp://127.0.0.1/\n", url(f, "/ok"));
+  assert_int_equal(RUN_INPUT(f, input, "cpool-fetch", "-"), 1);
+  assert_contains(f->out, "requests        3 in ");
+  assert_contains(f->out, "answered        1 ");
+  assert_contains(f->out, "         2  CPOOL_EINVAL  first: no url refused: ");
+  assert_contains(f->out, "\nsockets opened  1; ");
 }
 
 static void json_has_counts_errors_and_times(void **state)
@@ -439,9 +465,10 @@ int main(void)
       CASE(many_prints_each_outcome_once),
       CASE(uv_loop_returns_by_itself_and_runs_the_hosts_timer_meanwhile),
       CASE(poll_loop_fetches_its_url_and_each_line_of_its_input),
-      CASE(bad_usage_is_one_reason_the_usage_and_status_2),
+      CASE(bad_usage_is_one_reason_and_status_2),
       CASE(answers_of_2xx_and_3xx_are_status_0),
       CASE(failures_are_one_line_for_each_reason),
+      CASE(lines_of_a_list_that_are_no_urls_are_counted_failures),
       CASE(json_has_counts_errors_and_times),
       CASE(the_concurrency_is_reached_and_never_exceeded),
       CASE(max_per_host_limits_the_connections),

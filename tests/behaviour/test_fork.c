@@ -1,8 +1,11 @@
 /* test_fork: a forked child is told that the objects are its parent's, and nothing it does reaches the parent's sockets */
 #include "support/pool_fixture.h"
 
+#include <signal.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <uv.h>
 
 /* Runs in the child; returns the number of the first expectation that failed, 0 for none. */
 static int child_main(struct pool_fixture *f, cpool_runtime *rt, cpool_session *session, cpool_op op,
@@ -116,10 +119,159 @@ static void child_makes_its_own_pool(void **state)
 }
 #endif
 
+/* ---- a child that returns from the callback which forked it: the child is inside a turn of the parent's loop */
+
+enum { FORKED_ASKS = 20, LEFT_AS_IT_SHOULD = 42, WENT_ON = 43 };
+
+/* Shared with the child. */
+static struct fork_record {
+  _Atomic pid_t child;
+  _Atomic int child_events, ends, failed_ends;
+} *forked;
+static pid_t parent;
+
+static void leaves(void)
+{
+  _exit(LEFT_AS_IT_SHOULD);
+}
+
+/* Counts the parent's ends, and forks at the first. */
+static void fork_at_first_end(const cpool_event *event)
+{
+  if (getpid() != parent) {
+    atomic_fetch_add(&forked->child_events, 1);
+    return;
+  }
+  if (atomic_load(&forked->child) == 0) {
+    pid_t pid = fork();
+    if (pid == 0) {
+      atexit(leaves); /* the way out of thread mode; before what the sanitizers do there */
+      return;
+    }
+    atomic_store(&forked->child, pid);
+  }
+  if (event->status != CPOOL_OK)
+    atomic_fetch_add(&forked->failed_ends, 1);
+  atomic_fetch_add(&forked->ends, 1);
+}
+
+static void on_closed(const cpool_event *event)
+{
+  atomic_store((atomic_bool *) event->user, true);
+}
+
+/* Runs the loop, where it is the test that runs it, until all have ended. The child comes here in those modes. */
+static void run_all(cpool_runtime *rt, int mode, uv_loop_t *host)
+{
+  int64_t deadline_ms = now_ms() + DEADLINE_MS;
+  while (atomic_load(&forked->ends) < FORKED_ASKS && now_ms() < deadline_ms) {
+    int rc = CPOOL_OK;
+    if (mode == CPOOL_LOOP_MANUAL)
+      rc = cpool_runtime_step(rt, 10);
+    else if (mode == CPOOL_LOOP_UV)
+      uv_run(host, UV_RUN_DEFAULT);
+    else
+      poll(NULL, 0, 1);
+    if (getpid() == parent)
+      continue;
+    if (mode == CPOOL_LOOP_MANUAL)
+      _exit(rc == CPOOL_EFORK && cpool_runtime_step(rt, 10) == CPOOL_EFORK ? LEFT_AS_IT_SHOULD : WENT_ON);
+    uv_run(host, UV_RUN_DEFAULT); /* finds nothing of the library's to run */
+    _exit(cpool_runtime_free(rt) == CPOOL_EFORK ? LEFT_AS_IT_SHOULD : WENT_ON);
+  }
+}
+
+/* The child's exit code; -1: it did not end, and was killed. */
+static int child_exit(pid_t pid)
+{
+  int64_t deadline_ms = now_ms() + DEADLINE_MS;
+  int status = 0;
+  pid_t ended;
+  while ((ended = waitpid(pid, &status, WNOHANG)) == 0 && now_ms() < deadline_ms)
+    poll(NULL, 0, 1);
+  if (ended == pid)
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  kill(pid, SIGKILL);
+  waitpid(pid, &status, 0);
+  return -1;
+}
+
+static void child_leaves_the_loop(struct pool_fixture *f, int mode)
+{
+  uv_loop_t host;
+  cpool_runtime *rt = NULL;
+  cpool_runtime_options runtime_options;
+  cpool_http_options options = pool_options();
+  cpool_runtime_options_init(&runtime_options);
+  runtime_options.loop_mode = mode;
+  if (mode == CPOOL_LOOP_UV) {
+    assert_int_equal(uv_loop_init(&host), 0);
+    runtime_options.uv_loop = &host;
+  }
+  parent = getpid();
+  forked = mmap(NULL, sizeof *forked, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  assert_ptr_not_equal(forked, MAP_FAILED);
+  assert_int_equal(cpool_runtime_new(&rt, &runtime_options), CPOOL_OK);
+  atomic_bool closed = false;
+  options.on_event = on_closed;
+  options.user = &closed;
+  options.sock_read_timeout_ms = DEADLINE_MS; /* an answer that the child ate is missed for so long */
+  assert_int_equal(cpool_http_new(&f->pool, rt, &options), CPOOL_OK);
+
+  cpool_request req = request_of(f, "/delay/30");
+  req.queue = NULL;
+  req.on_event = fork_at_first_end;
+  for (int i = 0; i < FORKED_ASKS; i++)
+    submit(f, &req);
+  run_all(rt, mode, &host);
+  assert_int_equal(atomic_load(&forked->ends), FORKED_ASKS);
+  assert_int_equal(atomic_load(&forked->failed_ends), 0);
+  assert_int_equal(child_exit(atomic_load(&forked->child)), LEFT_AS_IT_SHOULD);
+  assert_int_equal(atomic_load(&forked->child_events), 0);
+
+  assert_int_equal(cpool_http_close_start(f->pool, 0), CPOOL_OK);
+  int64_t deadline_ms = now_ms() + DEADLINE_MS;
+  while (!atomic_load(&closed) && now_ms() < deadline_ms) {
+    if (mode == CPOOL_LOOP_UV)
+      uv_run(&host, UV_RUN_DEFAULT);
+    else if (mode == CPOOL_LOOP_MANUAL)
+      assert_int_equal(cpool_runtime_step(rt, 10), CPOOL_OK);
+    else
+      poll(NULL, 0, 1);
+  }
+  assert_true(atomic_load(&closed));
+  cpool_http_free(f->pool);
+  f->pool = NULL;
+  assert_int_equal(cpool_runtime_free(rt), CPOOL_OK);
+  if (mode == CPOOL_LOOP_UV) {
+    uv_run(&host, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&host), 0);
+  }
+  munmap(forked, sizeof *forked);
+}
+
+static void child_that_returns_from_a_callback_leaves_the_loops_thread(void **state)
+{
+  child_leaves_the_loop(*state, CPOOL_LOOP_THREAD);
+}
+
+static void child_that_returns_from_a_callback_leaves_the_step(void **state)
+{
+  child_leaves_the_loop(*state, CPOOL_LOOP_MANUAL);
+}
+
+static void child_that_returns_from_a_callback_leaves_the_hosts_loop_alone(void **state)
+{
+  child_leaves_the_loop(*state, CPOOL_LOOP_UV);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
     POOL_CASE(child_is_refused_and_parent_goes_on),
+    POOL_CASE(child_that_returns_from_a_callback_leaves_the_loops_thread),
+    POOL_CASE(child_that_returns_from_a_callback_leaves_the_step),
+    POOL_CASE(child_that_returns_from_a_callback_leaves_the_hosts_loop_alone),
 #if !defined(__SANITIZE_THREAD__)
     POOL_CASE(child_makes_its_own_pool),
 #endif

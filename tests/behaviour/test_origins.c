@@ -1,17 +1,10 @@
-/* origins: the hosts that a pool remembers: who makes room when max_origins is reached, whom options of one host reach, and
- * what pages of rows show while hosts come and go */
+/* origins: the hosts that a pool remembers: who makes room when max_origins is reached, whom options of one host reach,
+ * and what pages of rows show while hosts come and go */
 #include "support/pool_fixture.h"
 
 #include <unistd.h>
 
-#include "support/process.h"
-
 /* Hosts are addresses of 127.0.0.0/8, all served by one server. */
-struct hosts {
-  struct pool_fixture f;
-  struct fault_server *server;
-};
-
 static int hosts_setup(void **state)
 {
   if (pool_setup(state) != 0)
@@ -133,10 +126,12 @@ static void host_with_a_request_in_flight_stays_with_all_its_connections(void **
 {
   struct pool_fixture *f = *state;
   open_for(f, 2);
-  cpool_op first = ask_on(f, 1, "/hold"), second = ask_on(f, 1, "/hold");
+  cpool_op first = ask_on(f, 1, "/hold");
+  eventually(counts_of(f).held == 1);
+  cpool_op second = ask_on(f, 1, "/hold");
   eventually(counts_of(f).held == 2);
   assert_int_equal(fault_server_release(f->server, 1), 1);
-  expect_end(f, first, CPOOL_OK); /* the one held longer */
+  expect_end(f, first, CPOOL_OK);
   for (int i = 2; i < 10; i++)
     get_on(f, i);
   cpool_origin_stats row;
@@ -332,8 +327,8 @@ static void options_of_many_hosts_do_not_hold_up_requests(void **state)
 {
   enum { HOSTS = 2000, BATCH = 100, MOST_MS = 1000 };
   struct pool_fixture *f = *state;
-  int port_fd = -1;
-  uint16_t port = closed_port(&port_fd);
+  uint16_t port;
+  int port_fd = refusing_port_open(&port);
   char url[100];
   open_for(f, HOSTS + 10);
   for (int i = 0; i < HOSTS; i++) { /* remembered although nobody answers */

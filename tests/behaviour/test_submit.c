@@ -216,11 +216,12 @@ static void null_is_refused_everywhere(void **state)
   assert_refused(cpool_http_origins_get(f->pool, NULL, &row, sizeof row, 1), CPOOL_EINVAL, "cursor");
   assert_refused(cpool_http_origins_get(f->pool, &cursor, NULL, sizeof row, 1), CPOOL_EINVAL, "rows");
   assert_refused(cpool_http_origins_get(f->pool, &cursor, &row, 1, 1), CPOOL_EINVAL, "row_size");
+  assert_refused(cpool_http_origins_get(f->pool, &cursor, &row, sizeof row, 0), CPOOL_EINVAL, "max 0 is below 1");
   assert_refused(cpool_http_options_get(NULL, &options), CPOOL_EINVAL, "pool");
   assert_refused(cpool_http_options_get(f->pool, NULL), CPOOL_EINVAL, "out");
   assert_refused(cpool_http_reconfigure(f->pool, NULL), CPOOL_EINVAL, "options");
   assert_refused(cpool_http_close_start(NULL, 0), CPOOL_EINVAL, "pool");
-  assert_refused(cpool_http_close_start(f->pool, -2), CPOOL_EINVAL, "drain_ms");
+  assert_refused(cpool_http_close_start(f->pool, -3), CPOOL_EINVAL, "close_start: drain_ms -3 is below -1 (off)");
   assert_refused(cpool_http_close(f->pool, -2), CPOOL_EINVAL, "drain_ms");
   assert_refused(cpool_queue_new(NULL, NULL), CPOOL_EINVAL, "out");
   assert_refused(cpool_queue_fd(NULL), CPOOL_EINVAL, "queue");

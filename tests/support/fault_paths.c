@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #define HELLO "hello"
 #define OK_HEAD "HTTP/1.1 200 OK\r\n"
@@ -302,6 +303,19 @@ bool fault_write_poison(struct fault_conn *conn)
   return fault_conn_write(conn, POISON, strlen(POISON));
 }
 
+static enum fault_end serve_extra_record(struct fault_conn *conn, const struct path_args *args)
+{
+  static const char text[] = HELLO_ANSWER POISON;
+  static const unsigned char unfinished[32] = {23, 3, 3, 64, 0}; /* application data, 16 KiB of it */
+  int64_t first = args->n < (int64_t) strlen(text) ? args->n : (int64_t) strlen(text);
+  size_t raw = args->m < (int64_t) sizeof unfinished ? (size_t) args->m : sizeof unfinished;
+  if (!fault_conn_write(conn, text, (size_t) first) || !fault_conn_write(conn, text + first, strlen(text + first)))
+    return FAULT_CUT;
+  if (raw > 0)
+    (void) send(conn->fd, unfinished, raw, MSG_NOSIGNAL);
+  return FAULT_KEEP;
+}
+
 static enum fault_end serve_poison(struct fault_conn *conn, const struct path_args *args)
 {
   if (!args->n_given)
@@ -377,6 +391,7 @@ static const struct path {
     {"/huge-header", .serve = serve_huge_header, .n = 1024 * 1024},
     {"/bad-chunk", .text = OK_HEAD "Transfer-Encoding: chunked\r\n\r\nzz\r\n" HELLO "\r\n0\r\n\r\n"},
     {"/extra-bytes", .text = HELLO_ANSWER POISON},
+    {"/extra-record", .serve = serve_extra_record, .n = sizeof OK_HEAD "Content-Length: 5\r\n\r\n" - 1},
     {"/poison", .serve = serve_poison},
     {"/close-idle", .serve = serve_then_idle, .end = FAULT_CLOSE},
     {"/reset-idle", .serve = serve_then_idle, .end = FAULT_RESET},

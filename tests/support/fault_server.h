@@ -43,6 +43,8 @@
  *   /endless-headers  /endless-body   until the peer closes;  /huge-header/N: one header of N bytes [1 MiB]
  *   /bad-chunk            a chunk size that is no number
  *   /extra-bytes          an answer and an unsolicited second one ("poisoned") in one write
+ *   /extra-record/N/M     the same, over TLS the first N bytes in a record of their own [the head] and the others in the
+ *                         next; then M bytes [0] of a third one that never ends
  * After a correct "hello"
  *   /poison/MS            an unsolicited answer ("poisoned") after MS ms; without MS when fault_server_poison is called
  *   /close-idle/MS  /reset-idle/MS    FIN or RST after MS idle ms [0]
