@@ -193,6 +193,7 @@ void cpool__conn_end(struct cpool__conn *conn)
   if (conn->state == CPOOL__CONN_BUSY) {
     cpool__conn_unreserve(conn);
   } else { /* a dialled socket that nobody took */
+    conn->waited = true;
     cpool__place_idle(&pool->admission, &conn->place);
     conn->life.idle_since_ms = cpool__runtime_now_ms(pool->rt);
     cpool__idle_begin(conn);

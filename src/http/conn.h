@@ -59,6 +59,7 @@ struct cpool__conn {
   enum cpool__close_reason reason; /* why it goes, once that is known */
   bool in_curl;                    /* libcurl has it and will close it */
   bool unix_socket;
+  bool waited; /* connected, and kept for a request to come, before its first one */
   uint16_t local_port;
   ino_t inode; /* of the socket: libcurl 7 closes one whose connect it found failed without a word */
   void *tls;   /* OpenSSL's object, libcurl's own; NULL: plain, not begun yet, or another TLS library */

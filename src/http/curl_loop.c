@@ -146,11 +146,20 @@ static bool pruner_ready(struct cpool__curl *curl)
   return curl->pruner != NULL && !cpool__link_in(&curl->pruner->link);
 }
 
+static void drop_reaped(struct cpool__curl *curl)
+{
+  if (curl->reaped != NULL)
+    cpool__route_unuse(curl->reaped);
+  curl->reaped = NULL;
+}
+
 static void start_pruner(struct cpool__curl *curl)
 {
   curl->pruner->touched = true;
   if (curl_multi_add_handle(curl->multi, curl->pruner->easy) == CURLM_OK)
     cpool__list_push_back(&curl->active, &curl->pruner->link);
+  else
+    drop_reaped(curl);
 }
 
 static void prune(struct cpool__timer *timer);
@@ -194,6 +203,8 @@ static void reap(struct cpool__task *task)
   cpool__transfer_set_address(curl->pruner, conn);
   curl_easy_setopt(easy, CURLOPT_IPRESOLVE, (long) CURL_IPRESOLVE_V6);
   curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 0L);
+  curl->reaped = conn->route; /* its URL must outlive the transfer, the connection will not */
+  cpool__route_use(curl->reaped);
   start_pruner(curl);
 }
 
@@ -207,6 +218,7 @@ void cpool__curl_closing(struct cpool__curl *curl, struct cpool__conn *conn)
 
 void cpool__curl_pruned(struct cpool__curl *curl)
 {
+  drop_reaped(curl);
   cpool__runtime_defer(curl->pool->rt, &curl->reap_task);
 }
 
@@ -282,6 +294,7 @@ void cpool__curl_free(struct cpool__curl *curl, int reason)
   }
   if (curl->pruner != NULL)
     cpool__transfer_free(curl->pruner);
+  drop_reaped(curl);
   assert(cpool__list_empty(&curl->active));
   free_transfers(&curl->free);
   for (int fd = 0; fd < pool->conns_capacity; fd++) {

@@ -11,6 +11,7 @@
 #include "http/identity.h"
 
 struct cpool__conn;
+struct cpool__route;
 struct cpool__transfer;
 
 struct cpool__curl {
@@ -27,6 +28,7 @@ struct cpool__curl {
   struct cpool__list closing;   /* connections shut down that libcurl was not made to look at yet */
   struct cpool__task reap_task; /* has it look */
   struct cpool__timer prune_timer;
+  struct cpool__route *reaped;    /* what the pruner's URL belongs to; NULL: none */
   struct cpool__transfer *pruner; /* a handle that never connects: it makes libcurl close what is dead */
   uint32_t closing_count, idle_count;
   long cap;                /* of sockets, as libcurl was told */

@@ -183,7 +183,7 @@ int cpool__route_get(cpool_http *pool, const struct cpool__authority *authority,
 
 void cpool__route_use(struct cpool__route *route)
 {
-  assert(!route->origin->forgotten);
+  assert(!route->origin->forgotten || route->use_count > 0); /* a forgotten one lives by those who use it still */
   route->use_count++;
   route->origin->use_count++;
   cpool__link_remove(&route->origin->spare_link);

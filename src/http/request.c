@@ -13,6 +13,8 @@
 #include "http/session.h"
 #include "http/transfer.h"
 
+enum { RETRY_MAX_MS = 50 }; /* between two tries to connect to a full unix listener */
+
 void cpool__request_unref(struct cpool__request *req)
 {
   if (atomic_fetch_sub_explicit(&req->refs, 1, memory_order_acq_rel) > 1)
@@ -253,8 +255,14 @@ void cpool__request_connecting(struct cpool__request *req)
 
 void cpool__request_active(struct cpool__request *req, struct cpool__transfer *transfer)
 {
+  struct cpool__dialling *dialling = req->dialling;
+  if (dialling != NULL && dialling->conn != NULL && dialling->conn->unix_socket) {
+    cpool__conn_free(dialling->conn, CPOOL__CLOSE_DIAL); /* another connection serves it: the kept place is free */
+    dialling->conn = NULL;
+  }
   req->state = CPOOL__REQUEST_ACTIVE;
   req->transfer = transfer;
+  req->open_errno = 0;
   if (req->resp.attempts++ > 0)
     req->pool->stats.now.repeated++;
 }
@@ -267,9 +275,78 @@ void cpool__request_sending(struct cpool__request *req)
   arm_phase(req, req->sock_read_timeout_ms);
 }
 
+/* A record with a place for the next try. NULL: there is no place, or no memory. */
+static struct cpool__conn *keep_place(struct cpool__request *req)
+{
+  struct cpool__admission *adm = &req->pool->admission;
+  struct cpool__route *route = req->route;
+  const struct cpool__origin_policy *policy = &route->origin->policy;
+  if (adm->place_count >= adm->limit || policy->place_count >= policy->limit || policy->state == CPOOL__ORIGIN_STARVED)
+    return NULL;
+  struct cpool__conn *conn = cpool__conn_new(route);
+  if (conn == NULL)
+    return NULL;
+  conn->unix_socket = true;
+  cpool__place_open(adm, &conn->place, &route->group);
+  return conn;
+}
+
+/* The wait is over: libcurl may try to connect again. */
+static void on_listener_time(struct cpool__timer *timer)
+{
+  struct cpool__dialling *dialling = cpool__container_of(timer, struct cpool__dialling, timer);
+  struct cpool__request *req = dialling->req;
+  struct cpool__conn *conn = dialling->conn;
+  assert(req != NULL || conn == NULL);
+  dialling->conn = NULL;
+  cpool__dialling_cancel(dialling);
+  if (req == NULL)
+    return;
+  if (conn == NULL) { /* no place could be kept: first in the queue for one */
+    req->state = CPOOL__REQUEST_WAITING;
+    cpool__admission_wait_first(&req->pool->admission, &req->waiter, &req->route->group);
+    cpool__http_touch(req->pool);
+    return;
+  }
+  if (cpool__transfer_start(req, conn))
+    return;
+  cpool__conn_free(conn, CPOOL__CLOSE_DIAL);
+  cpool__request_fail(req, CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, 0, CPOOL_ERROR_NOTHING_SENT, "no memory for a transfer");
+}
+
+/* A dial without a dial: it holds the turn of the request, and the place that the failed connect has just let go, unless
+ * that has gone to another one meanwhile. */
+static void await_listener(struct cpool__request *req)
+{
+  cpool_runtime *rt = req->pool->rt;
+  struct cpool__dialling *dialling = cpool__calloc(1, sizeof *dialling);
+  if (dialling == NULL) {
+    cpool__request_fail(req, CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, 0, CPOOL_ERROR_NOTHING_SENT, "no memory for a dial");
+    return;
+  }
+  dialling->route = req->route;
+  cpool__route_use(req->route);
+  dialling->conn = keep_place(req);
+  dialling->req = req;
+  req->dialling = dialling;
+  req->state = CPOOL__REQUEST_DIALLING;
+  cpool__list_push_back(&req->pool->dials, &dialling->link);
+  cpool__list_push_back(&req->route->dialling, &req->dial_link);
+  req->retry_ms = (uint16_t) (req->retry_ms == 0 ? 1 : req->retry_ms >= RETRY_MAX_MS / 2 ? RETRY_MAX_MS : 2 * req->retry_ms);
+  cpool__runtime_arm(rt, &dialling->timer, cpool__runtime_now_ms(rt) + req->retry_ms, on_listener_time);
+  cpool__http_touch(req->pool);
+}
+
 void cpool__request_repeat(struct cpool__request *req)
 {
   cpool__response_restart(&req->resp);
+  if (req->listener_full) {
+    req->listener_full = false;
+    if (--req->resp.attempts > 0)
+      req->pool->stats.now.repeated--;
+    await_listener(req);
+    return;
+  }
   req->sending = false;
   req->state = CPOOL__REQUEST_WAITING;
   req->uploaded = 0;

@@ -2,9 +2,14 @@
  *
  *   POSTED    on its way to the loop               -> WAITING, DONE
  *   WAITING   in its origin's queue                -> DIALLING, ACTIVE, DONE
- *   DIALLING  a socket is being connected for it   -> ACTIVE, DONE
- *   ACTIVE    a transfer runs                      -> WAITING (repeated), DONE
+ *   DIALLING  a socket is being connected for it   -> ACTIVE, WAITING (full listener, no place kept), DONE
+ *   ACTIVE    a transfer runs                      -> WAITING (repeated), DIALLING (full listener), DONE
  *   DONE      its final event is on its way or delivered; only the response is left
+ *
+ * libcurl connects unix sockets, within the transfer. While the backlog of the listener is full, the request goes back
+ * from ACTIVE to DIALLING and tries again after 1, 2, 4 .. 50 ms: as one that dials TCP it keeps a place (those who
+ * wait behind it cannot pass, and keep to max_pending), is given the first connection of its route that falls free, and
+ * its connect phase goes on counting. Nothing was sent: it is no attempt.
  */
 #ifndef CPOOL_HTTP_REQUEST_H
 #define CPOOL_HTTP_REQUEST_H
@@ -55,7 +60,11 @@ struct cpool__request {
   struct cpool__transfer *transfer;
   struct cpool__timer total_timer, phase_timer;
   bool pending_counted, repeatable, dispatched, cancelled;
-  bool sending; /* libcurl has begun to send: sock_read_timeout_ms counts */
+  bool listener_full; /* its transfer ended for that */
+  uint8_t room_count; /* failed connects to a unix listener that had room when looked at */
+  uint16_t retry_ms;  /* the last wait for a unix listener */
+  int open_errno;     /* why its transfer got no unix socket; 0: it got one */
+  bool sending;       /* libcurl has begun to send: sock_read_timeout_ms counts */
   enum cpool__request_kind kind;
   uint64_t submit_us, begin_us; /* begin: dispatch, then the first byte sent */
   uint64_t phase_due_ms;        /* of acquire, connect or silence; UINT64_MAX: never. phase_timer may be due earlier */
@@ -86,7 +95,7 @@ void cpool__request_dispatched(struct cpool__request *req);
 void cpool__request_connecting(struct cpool__request *req);
 /* libcurl begins to send it. */
 void cpool__request_sending(struct cpool__request *req);
-/* Again, at the head of its origin's queue. */
+/* Again, at the head of its origin's queue; with listener_full set: again after a while, see above. */
 void cpool__request_repeat(struct cpool__request *req);
 /* Its last attempt is due, which must not meet another dead connection. */
 static inline bool cpool__request_wants_new(const struct cpool__request *req)

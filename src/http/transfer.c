@@ -147,7 +147,7 @@ bool cpool__transfer_start(struct cpool__request *req, struct cpool__conn *conn)
   transfer->confirmed = transfer->refused_open = transfer->paused = transfer->touched = false;
   transfer->abort = CPOOL__ABORT_NONE;
   transfer->begin_count = 0;
-  transfer->waited = transfer->hand_over && conn->life.idle_since_ms != 0;
+  transfer->waited = conn->waited;
   cpool__framing_init(&transfer->framing);
   transfer->error_text[0] = '\0';
   set_request(transfer, req, conn);

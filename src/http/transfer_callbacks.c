@@ -1,5 +1,6 @@
 /* transfer_callbacks: libcurl's calls into us: response data, sockets, and the last look before a request is sent. None of them fails or calls libcurl
  * back but to ask and to set options. */
+#include <errno.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
@@ -104,9 +105,12 @@ static curl_socket_t open_unix(struct cpool__transfer *transfer)
 {
   struct cpool__conn *conn = transfer->conn;
   int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0)
+  if (fd < 0) {
+    transfer->req->open_errno = errno;
     return CURL_SOCKET_BAD;
+  }
   if (!cpool__conn_attach(conn, fd, NULL)) {
+    transfer->req->open_errno = ENOMEM;
     close(fd);
     return CURL_SOCKET_BAD;
   }

@@ -6,7 +6,11 @@
  * A new connection that dies is the peer's answer: never repeated. libcurl's own repetition, which asks none of this, is stopped before it sends. */
 #include "http/transfer_result.h"
 
+#include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "core/error.h"
 #include "http/conn.h"
@@ -59,11 +63,21 @@ static void classify(struct cpool__transfer *transfer, CURLcode code, bool tls, 
   struct cpool__request *req = transfer->req;
   const char *origin = req->route->origin->key;
   const char *detail = transfer->error_text[0] != '\0' ? transfer->error_text : curl_easy_strerror(code);
-  int status, layer = CPOOL_LAYER_HTTP;
+  int status, layer = CPOOL_LAYER_HTTP, native = (int) code;
+  char reason[128];
   switch (code) {
   case CURLE_COULDNT_CONNECT:
   case CURLE_COULDNT_RESOLVE_HOST:
-    if (req->route->identity->unix_socket_path != NULL) {
+    if (req->open_errno == ENOMEM) {
+      status = CPOOL_ENOMEM;
+      layer = CPOOL_LAYER_SYSTEM;
+      detail = "no memory for a socket";
+    } else if (req->open_errno != 0) {
+      status = CPOOL_ESYSTEM;
+      layer = CPOOL_LAYER_SYSTEM;
+      native = req->open_errno;
+      detail = strerror_r(native, reason, sizeof reason);
+    } else if (req->route->identity->unix_socket_path != NULL) {
       status = CPOOL_ECONNECT;
       layer = CPOOL_LAYER_CONNECT;
     } else { /* it was connected when libcurl got it; what the peer did since would else show as this or that by chance */
@@ -131,7 +145,32 @@ static void classify(struct cpool__transfer *transfer, CURLcode code, bool tls, 
     status = tls && !req->sending ? CPOOL_ETLS_HANDSHAKE : CPOOL_EINTERNAL;
     layer = tls && !req->sending ? CPOOL_LAYER_TLS : CPOOL_LAYER_HTTP;
   }
-  cpool__error_set(error, status, layer, (int) code, 0, "%s: %s", origin, detail);
+  cpool__error_set(error, status, layer, native, 0, "%s: %s", origin, detail);
+}
+
+/* Whether a unix socket could not be connected because the listener's backlog is full. libcurl 7 takes EAGAIN for a connect
+ * under way, and fails without the reason (CURLINFO_OS_ERRNO keeps that of an earlier one): a connect of our own asks
+ * again. One that goes through may mean that there is room by now, or a peer that hangs up at once: worth a few tries. */
+static bool listener_full(const struct cpool__transfer *transfer, CURLcode code)
+{
+  struct cpool__request *req = transfer->req;
+  const char *path = req->route->identity->unix_socket_path;
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  if (code != CURLE_COULDNT_CONNECT || path == NULL || req->open_errno != 0 || transfer->hand_over ||
+      transfer->begin_count > 0 || strlen(path) >= sizeof address.sun_path)
+    return false;
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0)
+    return false;
+  memcpy(address.sun_path, path, strlen(path) + 1);
+  bool connected = connect(fd, (const struct sockaddr *) &address, sizeof address) == 0;
+  bool full = !connected && errno == EAGAIN;
+  close(fd);
+  if (connected && req->room_count < CPOOL__ATTEMPTS) {
+    req->room_count++;
+    return true;
+  }
+  return full;
 }
 
 /* The failure by our own decision; false when there was none. */
@@ -177,6 +216,12 @@ void cpool__transfer_outcome(struct cpool__transfer *transfer, CURLcode code, bo
   }
   if (own_failure(transfer, &out->error))
     return;
+  if (listener_full(transfer, code)) {
+    if (transfer->conn != NULL)
+      transfer->conn->reason = CPOOL__CLOSE_DIAL;
+    req->listener_full = out->repeat = true;
+    return;
+  }
   /* the connection was no good: found before sending, by libcurl's attempt to go on elsewhere, or by its end without an answer */
   bool stale =
       transfer->abort == CPOOL__ABORT_STALE || transfer->abort == CPOOL__ABORT_REPLAY || transfer->refused_open ||
@@ -196,6 +241,6 @@ void cpool__transfer_outcome(struct cpool__transfer *transfer, CURLcode code, bo
   if (!sent)
     out->error.flags |= CPOOL_ERROR_NOTHING_SENT;
   if ((!sent || req->repeatable) && (out->error.status == CPOOL_ERESET || out->error.status == CPOOL_ETRUNCATED ||
-                                     out->error.status == CPOOL_ECONNECT || out->error.status == CPOOL_ETLS_HANDSHAKE))
+                                     out->error.status == CPOOL_ECONNECT || out->error.status == CPOOL_ESYSTEM || out->error.status == CPOOL_ETLS_HANDSHAKE))
     out->error.flags |= CPOOL_ERROR_RETRIABLE;
 }

@@ -2,6 +2,8 @@
  * and what pages of rows show while hosts come and go */
 #include "support/pool_fixture.h"
 
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 /* Hosts are addresses of 127.0.0.0/8, all served by one server. */
@@ -165,20 +167,80 @@ static void new_host_is_refused_while_every_other_has_a_request_and_only_then(vo
   expect_end(f, ops[1], CPOOL_OK);
 }
 
-static void host_that_waits_or_dials_is_in_use(void **state)
+static void host_that_waits_is_in_use(void **state)
 {
   struct pool_fixture *f = *state;
   cpool_http_options options = pool_options();
   options.max_origins = 2;
   options.max_connections = 1;
   open_pool(f, &options);
-  cpool_op held = ask_on(f, 1, "/hold"), waiting = ask_on(f, 2, "/ok");
-  eventually(counts_of(f).held == 1 && stats_of(f).pending_requests == 1);
+  cpool_op held = ask_on(f, 1, "/hold"), given_up = ask_on(f, 2, "/ok"), waiting = ask_on(f, 2, "/ok");
+  eventually(counts_of(f).held == 1 && stats_of(f).pending_requests == 2);
+  assert_int_equal(cpool_cancel(f->pool, given_up), CPOOL_OK);
+  expect_end(f, given_up, CPOOL_ECANCELLED);
   cpool_op refused = ask_on(f, 3, "/ok");
   expect_end(f, refused, CPOOL_EFULL);
   assert_int_equal(fault_server_release(f->server, 1), 1);
   expect_end(f, held, CPOOL_OK);
   expect_end(f, waiting, CPOOL_OK);
+}
+
+/* A server by hand: whoever connects is accepted when the test says so. */
+static int accept_within(int listener)
+{
+  struct pollfd ready = {.fd = listener, .events = POLLIN};
+  assert_int_equal(poll(&ready, 1, DEADLINE_MS), 1);
+  int fd = accept(listener, NULL, NULL);
+  assert_true(fd >= 0);
+  return fd;
+}
+
+static void answer(int fd)
+{
+  static const char text[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+  char head[2000];
+  size_t len = 0;
+  do { /* a GET ends with its head */
+    struct pollfd ready = {.fd = fd, .events = POLLIN};
+    assert_int_equal(poll(&ready, 1, DEADLINE_MS), 1);
+    ssize_t got = recv(fd, head + len, sizeof head - 1 - len, 0);
+    assert_true(got > 0);
+    head[len += (size_t) got] = '\0';
+  } while (strstr(head, "\r\n\r\n") == NULL);
+  assert_int_equal(send(fd, text, sizeof text - 1, MSG_NOSIGNAL), sizeof text - 1);
+}
+
+static void host_that_a_connection_is_being_made_to_is_in_use(void **state)
+{
+  struct pool_fixture *f = *state;
+  struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  socklen_t len = sizeof address;
+  int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0),
+      filler = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  assert_int_equal(bind(listener, (struct sockaddr *) &address, len), 0);
+  assert_int_equal(listen(listener, 0), 0); /* one connection may wait to be accepted; for more, connects hang */
+  assert_int_equal(getsockname(listener, (struct sockaddr *) &address, &len), 0);
+  open_for(f, 1);
+  cpool_request req = request_to(f, url_at(ntohs(address.sin_port), "/"));
+  cpool_op first = submit(f, &req);
+  int fd = accept_within(listener);
+  assert_int_equal(connect(filler, (struct sockaddr *) &address, len), 0);
+  cpool_op second = submit(f, &req);
+  eventually(stats_of(f).connecting_connections == 1);
+  answer(fd);
+  expect_end(f, first, CPOOL_OK);
+  answer(fd); /* the second one did not wait for its own connection */
+  expect_end(f, second, CPOOL_OK);
+  assert_int_equal(stats_of(f).connecting_connections, 1);
+  cpool_op refused = ask_on(f, 1, "/ok");
+  expect_end(f, refused, CPOOL_EFULL);
+  close(accept_within(listener)); /* the filler: now there is room for the hanging one, when the kernel tries again */
+  eventually(stats_of(f).connecting_connections == 0);
+  get_on(f, 1);
+  eventually(stats_of(f).closing_connections == 0);
+  close(fd);
+  close(filler);
+  close(listener);
 }
 
 static void host_that_was_just_forgotten_can_come_back_at_once(void **state)
@@ -196,6 +258,30 @@ static void host_that_was_just_forgotten_can_come_back_at_once(void **state)
   eventually(stats_of(f).closing_connections == 0);
   assert_int_equal(stats_of(f).closed_evicted, ROUNDS - 1);
   assert_int_equal(stats_of(f).origins, 1);
+}
+
+static void sockets_being_closed_refuse_no_new_host(void **state)
+{
+  enum { HOSTS = 12, EACH = 8 };
+  struct pool_fixture *f = *state;
+  cpool_http_options options = pool_options();
+  options.max_origins = 2;
+  options.max_closing = 1; /* far fewer than are closed at once here */
+  open_pool(f, &options);
+  for (int i = 0; i < HOSTS; i++) {
+    for (int n = 0; n < EACH; n++)
+      ask_on(f, i, "/hold");
+    eventually(counts_of(f).held == EACH);
+    assert_int_equal(fault_server_release(f->server, EACH), EACH);
+    for (int n = 0; n < EACH; n++) {
+      struct outcome out = take(f);
+      assert_int_equal(out.status, CPOOL_OK);
+      cpool_response_free(out.resp);
+    }
+    assert_in_range(stats_of(f).origins, 0, 2);
+  }
+  eventually(stats_of(f).closing_connections == 0);
+  assert_int_equal(stats_of(f).closed_evicted, (HOSTS - 2) * EACH);
 }
 
 static void hosts_at_once_take_turns_in_a_small_memory(void **state)
@@ -388,8 +474,10 @@ int main(void)
       HOSTS_CASE(host_without_connections_goes_before_one_that_keeps_some),
       HOSTS_CASE(host_with_a_request_in_flight_stays_with_all_its_connections),
       HOSTS_CASE(new_host_is_refused_while_every_other_has_a_request_and_only_then),
-      HOSTS_CASE(host_that_waits_or_dials_is_in_use),
+      HOSTS_CASE(host_that_waits_is_in_use),
+      HOSTS_CASE(host_that_a_connection_is_being_made_to_is_in_use),
       HOSTS_CASE(host_that_was_just_forgotten_can_come_back_at_once),
+      HOSTS_CASE(sockets_being_closed_refuse_no_new_host),
       HOSTS_CASE(hosts_at_once_take_turns_in_a_small_memory),
       HOSTS_CASE(lowered_max_origins_holds_from_the_next_new_host_on),
       HOSTS_CASE(pool_closes_while_forgotten_hosts_still_have_sockets),
