@@ -333,8 +333,8 @@ CPOOL_API int cpool_http_options_get(cpool_http *, cpool_http_options *out);
 CPOOL_API int cpool_http_reconfigure(cpool_http *, const cpool_http_options *options) CPOOL_MUST_CHECK;
 /* [posts] Overrides one option for one host, "https://example.com:8443" (default port implied), now and after the
  * host was forgotten. Keys: max_connections_per_host, keepalive_timeout_ms, max_lifetime_ms,
- * max_requests_per_connection. value NULL: the pool's value again. The cost grows with the connections of that host
- * alone. CPOOL_EINVAL: origin, key or value; CPOOL_EFULL: max_origins hosts have overrides, and this one has none;
+ * max_requests_per_connection. value NULL: the pool's value again. The cost does not grow with the number
+ * of hosts. CPOOL_EINVAL: origin, key or value; CPOOL_EFULL: max_origins hosts have overrides, and this one has none;
  * CPOOL_ECLOSED; CPOOL_ENOMEM. */
 CPOOL_API int cpool_http_origin_set(cpool_http *, const char *origin, const char *key, const char *value);
 

@@ -154,6 +154,17 @@ static struct cpool__origin *find(cpool_http *pool, const char *key, size_t len)
   return entry != NULL ? cpool__container_of(entry, struct cpool__origin, entry) : NULL;
 }
 
+static struct cpool__route *find_route(struct cpool__origin *org, const struct cpool__identity *identity)
+{
+  for (struct cpool__link *link = cpool__list_first(&org->routes); link != NULL;
+       link = cpool__list_next(&org->routes, link)) {
+    struct cpool__route *route = cpool__container_of(link, struct cpool__route, link);
+    if (route->identity == identity)
+      return route;
+  }
+  return NULL;
+}
+
 int cpool__route_get(cpool_http *pool, const struct cpool__authority *authority, struct cpool__identity *identity,
                      struct cpool__route **out)
 {
@@ -170,15 +181,15 @@ int cpool__route_get(cpool_http *pool, const struct cpool__authority *authority,
     if (rc != CPOOL_OK)
       return rc;
   }
-  for (struct cpool__link *link = cpool__list_first(&org->routes); link != NULL;
-       link = cpool__list_next(&org->routes, link)) {
-    struct cpool__route *route = cpool__container_of(link, struct cpool__route, link);
-    if (route->identity == identity) {
-      *out = route;
-      return CPOOL_OK;
-    }
+  struct cpool__route *route = find_route(org, identity);
+  if (route == NULL) {
+    int rc = route_new(org, identity, &route);
+    if (rc != CPOOL_OK)
+      return rc;
   }
-  return route_new(org, identity, out);
+  cpool__link_remove(&org->spare_link);
+  *out = route;
+  return CPOOL_OK;
 }
 
 void cpool__route_use(struct cpool__route *route)
@@ -186,7 +197,6 @@ void cpool__route_use(struct cpool__route *route)
   assert(!route->origin->forgotten || route->use_count > 0); /* a forgotten one lives by those who use it still */
   route->use_count++;
   route->origin->use_count++;
-  cpool__link_remove(&route->origin->spare_link);
 }
 
 /* No request is in flight, and no dial: that one holds a place which is neither busy nor idle. */

@@ -63,9 +63,11 @@ struct cpool__route {
 };
 
 int cpool__origin_same(const struct cpool__table_entry *entry, const void *key, size_t len); /* for pool->origins */
-/* Finds or makes, and forgets one without requests for it. CPOOL_EFULL: max_origins are in use; CPOOL_ENOMEM. */
+/* For a request, which uses it at once. Finds or makes, and forgets an origin without requests if it needs the room.
+ * CPOOL_EFULL: max_origins are in use; CPOOL_ENOMEM. */
 int cpool__route_get(cpool_http *pool, const struct cpool__authority *authority, struct cpool__identity *identity,
                      struct cpool__route **out);
+/* Keeps it in memory: for a request, a dial, a connection, or whoever closes one, even of a forgotten origin. */
 void cpool__route_use(struct cpool__route *route);
 void cpool__route_unuse(struct cpool__route *route); /* may free the route */
 /* No request, dial or connection uses it: its identity goes. */

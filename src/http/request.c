@@ -250,7 +250,8 @@ void cpool__request_dispatched(struct cpool__request *req)
 
 void cpool__request_connecting(struct cpool__request *req)
 {
-  arm_phase(req, req->connect_timeout_ms);
+  if (req->retry_ms == 0) /* else it came by the queue from a full unix listener: the phase goes on */
+    arm_phase(req, req->connect_timeout_ms);
 }
 
 void cpool__request_active(struct cpool__request *req, struct cpool__transfer *transfer)
@@ -291,6 +292,14 @@ static struct cpool__conn *keep_place(struct cpool__request *req)
   return conn;
 }
 
+/* First in the queue, for a place or an idle connection; its connect phase goes on. */
+static void queue_first(struct cpool__request *req)
+{
+  req->state = CPOOL__REQUEST_WAITING;
+  cpool__admission_wait_first(&req->pool->admission, &req->waiter, &req->route->group);
+  cpool__http_touch(req->pool);
+}
+
 /* The wait is over: libcurl may try to connect again. */
 static void on_listener_time(struct cpool__timer *timer)
 {
@@ -302,10 +311,10 @@ static void on_listener_time(struct cpool__timer *timer)
   cpool__dialling_cancel(dialling);
   if (req == NULL)
     return;
-  if (conn == NULL) { /* no place could be kept: first in the queue for one */
-    req->state = CPOOL__REQUEST_WAITING;
-    cpool__admission_wait_first(&req->pool->admission, &req->waiter, &req->route->group);
-    cpool__http_touch(req->pool);
+  if (conn == NULL || !cpool__list_empty(&req->route->group.idle)) {
+    if (conn != NULL)
+      cpool__conn_free(conn, CPOOL__CLOSE_DIAL);
+    queue_first(req);
     return;
   }
   if (cpool__transfer_start(req, conn))
@@ -319,6 +328,10 @@ static void on_listener_time(struct cpool__timer *timer)
 static void await_listener(struct cpool__request *req)
 {
   cpool_runtime *rt = req->pool->rt;
+  if (!cpool__list_empty(&req->route->group.idle)) { /* it fell idle while this one tried to connect */
+    queue_first(req);
+    return;
+  }
   struct cpool__dialling *dialling = cpool__calloc(1, sizeof *dialling);
   if (dialling == NULL) {
     cpool__request_fail(req, CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, 0, CPOOL_ERROR_NOTHING_SENT, "no memory for a dial");
@@ -332,7 +345,10 @@ static void await_listener(struct cpool__request *req)
   req->state = CPOOL__REQUEST_DIALLING;
   cpool__list_push_back(&req->pool->dials, &dialling->link);
   cpool__list_push_back(&req->route->dialling, &req->dial_link);
-  req->retry_ms = (uint16_t) (req->retry_ms == 0 ? 1 : req->retry_ms >= RETRY_MAX_MS / 2 ? RETRY_MAX_MS : 2 * req->retry_ms);
+  if (req->retry_ms == 0)
+    req->retry_ms = 1;
+  else
+    req->retry_ms = (uint16_t) (req->retry_ms > RETRY_MAX_MS / 2 ? RETRY_MAX_MS : 2 * req->retry_ms);
   cpool__runtime_arm(rt, &dialling->timer, cpool__runtime_now_ms(rt) + req->retry_ms, on_listener_time);
   cpool__http_touch(req->pool);
 }
@@ -348,6 +364,7 @@ void cpool__request_repeat(struct cpool__request *req)
     return;
   }
   req->sending = false;
+  req->retry_ms = 0;
   req->state = CPOOL__REQUEST_WAITING;
   req->uploaded = 0;
   if (cpool__request_wants_new(req)) {

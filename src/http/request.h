@@ -2,14 +2,14 @@
  *
  *   POSTED    on its way to the loop               -> WAITING, DONE
  *   WAITING   in its origin's queue                -> DIALLING, ACTIVE, DONE
- *   DIALLING  a socket is being connected for it   -> ACTIVE, WAITING (full listener, no place kept), DONE
+ *   DIALLING  a socket is being connected for it   -> ACTIVE, WAITING (full listener), DONE
  *   ACTIVE    a transfer runs                      -> WAITING (repeated), DIALLING (full listener), DONE
  *   DONE      its final event is on its way or delivered; only the response is left
  *
  * libcurl connects unix sockets, within the transfer. While the backlog of the listener is full, the request goes back
- * from ACTIVE to DIALLING and tries again after 1, 2, 4 .. 50 ms: as one that dials TCP it keeps a place (those who
- * wait behind it cannot pass, and keep to max_pending), is given the first connection of its route that falls free, and
- * its connect phase goes on counting. Nothing was sent: it is no attempt.
+ * from ACTIVE to DIALLING and tries again after 1, 2, 4 .. 50 ms. As one that dials TCP it keeps a place, unless that
+ * has gone to another one before libcurl reported the failure (it queues in front for one then), and is given the first
+ * connection of its route that falls free. Its connect phase goes on counting. Nothing was sent: it is no attempt.
  */
 #ifndef CPOOL_HTTP_REQUEST_H
 #define CPOOL_HTTP_REQUEST_H

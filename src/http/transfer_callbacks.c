@@ -76,6 +76,10 @@ static size_t on_body(char *data, size_t one, size_t len, void *user)
     if (cpool__queue_pause(req->event.queue, &req->queue_waiter)) {
       atomic_fetch_add_explicit(&req->refs, 1, memory_order_relaxed); /* until the message arrives or is taken back */
       transfer->paused = true;
+      /* libcurl says nothing of a socket that it read from without waiting for it, and the bytes behind this piece would
+       * wake the loop for as long as it is held back. */
+      if (transfer->conn != NULL && transfer->conn->fd >= 0)
+        cpool__poller_want(cpool__runtime_poller(req->pool->rt), transfer->conn->fd, 0);
       return CURL_WRITEFUNC_PAUSE;
     }
   }

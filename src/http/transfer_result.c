@@ -241,6 +241,7 @@ void cpool__transfer_outcome(struct cpool__transfer *transfer, CURLcode code, bo
   if (!sent)
     out->error.flags |= CPOOL_ERROR_NOTHING_SENT;
   if ((!sent || req->repeatable) && (out->error.status == CPOOL_ERESET || out->error.status == CPOOL_ETRUNCATED ||
-                                     out->error.status == CPOOL_ECONNECT || out->error.status == CPOOL_ESYSTEM || out->error.status == CPOOL_ETLS_HANDSHAKE))
+                                     out->error.status == CPOOL_ECONNECT || out->error.status == CPOOL_ESYSTEM ||
+                                     out->error.status == CPOOL_ETLS_HANDSHAKE))
     out->error.flags |= CPOOL_ERROR_RETRIABLE;
 }

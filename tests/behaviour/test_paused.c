@@ -16,8 +16,8 @@ enum {
   CAP_BYTES = 3,
   SILENCE_MS = 8000, /* sock_read_timeout_ms: an end by it is not at once */
   AT_ONCE_MS = 2000,
-  HELD_MS = 300,
-  BUSY_MS = 150, /* more processor time than this within HELD_MS is a loop that spins */
+  HELD_MS = 200,
+  BUSY_MS = 100, /* more processor time than this within HELD_MS is a loop that spins */
   ROUNDS = 5000,
   CLOSE_ROUNDS = 1000
 };
@@ -127,8 +127,8 @@ static bool is_paused(struct pool_fixture *f, cpool_op op)
 
 /* Answers with more than CAP_BYTES, in each way in which a body can end. */
 static const char *const answers[] = {
-    "/bytes/5",       "/chunked/5",       "/close",           "/http10",      "/trailers", "/bytes/3000000",
-    "/bytes/1000000", "/chunked/1000000", "/chunked/3000000", "/endless-body"};
+    "/bytes/5", "/chunked/5", "/close", "/http10", "/trailers", "/bytes/3000000", "/chunked/1000000", "/endless-body",
+    "/reset-midbody" /* while it is held back the connection dies */};
 
 /* The first request's event fills the queue; the second, behind it on the same connection or the next, is then held
  * back at the first piece of its body. Reading resumes with the release of the event. */
