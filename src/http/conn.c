@@ -228,12 +228,14 @@ void cpool__conn_retire(struct cpool__conn *conn, enum cpool__close_reason reaso
 static void leave_tables(struct cpool__conn *conn)
 {
   cpool_http *pool = conn->pool;
+  /* its place goes with the record, at the end of the transfer: a request that waits for a full listener keeps it */
+  bool unconnected = conn->unix_socket && conn->owner != NULL && conn->life.request_count == 0;
   cpool__idle_end(conn);
   if (conn->state == CPOOL__CONN_CLOSING) {
     conn->route->identity->curl->closing_count--;
     cpool__link_remove(&conn->closing_link);
     cpool__admission_closed(&pool->admission);
-  } else if (conn->place.state != CPOOL__PLACE_NONE) {
+  } else if (conn->place.state != CPOOL__PLACE_NONE && !unconnected) {
     cpool__place_close(&pool->admission, &conn->place, false);
   }
   cpool__link_remove(&conn->port_link);

@@ -47,6 +47,10 @@ void cpool__dialling_orphan(struct cpool__dialling *dialling)
   dialling->req->dialling = NULL;
   cpool__link_remove(&dialling->req->dial_link);
   dialling->req = NULL;
+  if (dialling->conn == NULL) { /* it dialled nothing: its request waited for a full unix listener */
+    dialling_free(dialling);
+    return;
+  }
   int64_t limit = cpool__limit64(pool->options.connect_timeout_ms);
   if (limit != INT64_MAX)
     cpool__runtime_arm(pool->rt, &dialling->timer, cpool__runtime_now_ms(pool->rt) + (uint64_t) limit, on_orphan_time);

@@ -127,7 +127,7 @@ enum { FORKED_ASKS = 20, LEFT_AS_IT_SHOULD = 42, WENT_ON = 43 };
 static struct fork_record {
   _Atomic pid_t child;
   _Atomic int child_events, ends, failed_ends;
-} *forked;
+} * forked;
 static pid_t parent;
 
 static void leaves(void)

@@ -126,9 +126,9 @@ static bool is_paused(struct pool_fixture *f, cpool_op op)
 }
 
 /* Answers with more than CAP_BYTES, in each way in which a body can end. */
-static const char *const answers[] = {
-    "/bytes/5", "/chunked/5", "/close", "/http10", "/trailers", "/bytes/3000000", "/chunked/1000000", "/endless-body",
-    "/reset-midbody" /* while it is held back the connection dies */};
+static const char *const answers[] = {"/bytes/5",      "/chunked/5",     "/close",           "/http10",
+                                      "/trailers",     "/bytes/3000000", "/chunked/1000000", "/endless-body",
+                                      "/reset-midbody" /* while it is held back the connection dies */};
 
 /* The first request's event fills the queue; the second, behind it on the same connection or the next, is then held
  * back at the first piece of its body. Reading resumes with the release of the event. */

@@ -125,7 +125,7 @@ static void ordinary_answers_keep_the_connection(void **state)
 
 #define BEHIND_CASE(test, version)                                                                                     \
   {                                                                                                                    \
-    #test "[" #version "]", test, setup, teardown, (void *) (uintptr_t) &(version)                                     \
+#test "[" #version "]", test, setup, teardown, (void *) (uintptr_t) & (version)                                    \
   }
 #define BEHIND_CASES(test) BEHIND_CASE(test, TLS_1_2), BEHIND_CASE(test, TLS_1_3)
 
