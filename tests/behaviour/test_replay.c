@@ -160,13 +160,28 @@ static void an_answer_that_began_is_not_repeated(void **state)
   }
 }
 
+struct held {
+  struct fault_server *server;
+  int count;
+};
+
+static bool all_held(void *ctx)
+{
+  const struct held *held = ctx;
+  struct fault_counts counts;
+  fault_server_counts(held->server, &counts);
+  return counts.held >= held->count;
+}
+
 /* `count` idle connections at once. */
 static void warm(struct peer *f, int count)
 {
   for (int i = 0; i < count; i++)
     peer_start(f, &(struct ask){.url = "/hold"});
-  for (int left = count; left > 0;)
-    left -= fault_server_release(f->server, left);
+  /* all of them first: one that is answered early would serve another */
+  struct held held = {f->server, count};
+  assert_true(wait_until(all_held, &held, PEER_DEADLINE_MS));
+  assert_int_equal(fault_server_release(f->server, count), count);
   for (int i = 0; i < count; i++)
     peer_is_200(peer_next(f), "hello");
   peer_await(f, idle_connections, count);
