@@ -46,7 +46,9 @@
  *             CPOOL_EVENT_RESPONSE, whatever happens: answer, failure, timeout, cancel, close of the pool.
  *
  * Process-wide effects, all of them: libcurl and c-ares are initialised once; SIGPIPE is set to be ignored if nobody
- * handles it (by the first cpool_http_new); the allocator hook. Several runtimes and pools live side by side.
+ * handles it, and glibc's malloc is led to keep up to 8 MiB of freed memory instead of 128 KiB, unless the program has
+ * set its thresholds (both by the first cpool_http_new); the allocator hook. Several runtimes and pools live side by
+ * side.
  */
 #ifndef CPOOL_H
 #define CPOOL_H

@@ -34,12 +34,18 @@ struct cpool__end {
   bool delivered;
 };
 
+enum { KEPT_BYTES = 4 * 1024 * 1024 };
+
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void init_process(void)
 {
   struct sigaction action;
   curl_global_init(CURL_GLOBAL_DEFAULT);
+  /* A turn ends many transfers and then begins as many: libcurl and OpenSSL free and take megabytes of buffers each
+   * time, and glibc would give them back in between. It keeps twice of what it once saw mapped and freed as one. */
+  void *volatile piece = malloc(KEPT_BYTES);
+  free(piece);
   /* OpenSSL writes by write(2): a peer that has gone must not end the process. A handler of the program's own stays. */
   if (sigaction(SIGPIPE, NULL, &action) == 0 && (action.sa_flags & SA_SIGINFO) == 0 && action.sa_handler == SIG_DFL) {
     action.sa_handler = SIG_IGN;
