@@ -243,6 +243,7 @@ static void leave_tables(struct cpool__conn *conn)
   pool->conns[conn->fd] = NULL;
   conn->tls = NULL;
   conn_move(conn, CPOOL__CONN_GONE);
+  pool->gone_count++;
   cpool__http_touch(pool);
 }
 
@@ -273,6 +274,7 @@ void cpool__conn_free(struct cpool__conn *conn, enum cpool__close_reason reason)
   cpool_http *pool = conn->pool;
   if (conn->fd >= 0) {
     assert(conn->state == CPOOL__CONN_GONE);
+    pool->gone_count--;
     if (conn->reason != CPOOL__CLOSE_NONE)
       reason = conn->reason;
     cpool__log(cpool__runtime_log(pool->rt), CPOOL_LOG_DEBUG, "conn", "#%llu %s: closed after %u requests: %s",

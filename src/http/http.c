@@ -172,11 +172,11 @@ static void publish(struct cpool__task *task)
   cpool_http *pool = cpool__container_of(task, cpool_http, publish_task);
   cpool_http_stats *now = &pool->stats.now;
   const struct cpool__admission *adm = &pool->admission;
-  now->total_connections = (int64_t) (now->opened - now->closed) - adm->closing_count;
+  now->closing_connections = adm->closing_count + pool->gone_count;
+  now->total_connections = (int64_t) (now->opened - now->closed) - now->closing_connections;
   now->acquired_connections = adm->busy_count;
   now->idle_connections = adm->idle_count;
   now->connecting_connections = now->total_connections - adm->busy_count - adm->idle_count;
-  now->closing_connections = adm->closing_count;
   now->pending_requests = (int64_t) (now->requests - now->succeeded - now->failed) - now->active_requests;
   now->max_connections = pool->options.max_connections;
   now->max_connections_per_host = pool->options.max_connections_per_host;

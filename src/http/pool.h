@@ -90,6 +90,7 @@ struct cpool_http {
   struct cpool__list dials;
   struct cpool__conn **conns; /* by fd */
   int conns_capacity;
+  int64_t gone_count; /* closed, their reason not known yet: shown as closing until they are counted */
   struct cpool__list conns_by_port[256]; /* by local port */
   bool fell_idle;                        /* a connection did since the sockets were last looked at */
   struct cpool__task dispatch_task, publish_task, close_task;
