@@ -170,15 +170,6 @@ int cpool__identity_take(cpool_http *pool, const cpool_session_options *options,
   return status;
 }
 
-void cpool__identity_hold(struct cpool__identity *identity)
-{
-  struct cpool__identities *ids = &identity->pool->identities;
-  pthread_mutex_lock(&ids->lock);
-  assert(identity->refs > 0);
-  identity->refs++;
-  pthread_mutex_unlock(&ids->lock);
-}
-
 /* Under the lock. Counts a message to the loop, which the close then waits for. Not while the pool closes: that
  * destroys the curl parts by itself, and may end before a message arrives. */
 static bool may_post(cpool_http *pool)

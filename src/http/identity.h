@@ -42,7 +42,6 @@ void cpool__identities_fini(struct cpool__identities *ids); /* frees what is lef
 /* Finds or makes the identity of these (resolved) session options, with one reference more. CPOOL_EFULL,
  * CPOOL_ENOMEM (both recorded). */
 int cpool__identity_take(cpool_http *pool, const cpool_session_options *options, struct cpool__identity **out);
-void cpool__identity_hold(struct cpool__identity *identity);
 /* The last one removes it: at once when it has no curl part, else the loop is asked to; while the pool closes it
  * stays until cpool__identities_fini. */
 void cpool__identity_drop(struct cpool__identity *identity);

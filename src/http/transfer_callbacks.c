@@ -168,8 +168,8 @@ void cpool__transfer_uses(struct cpool__transfer *transfer, struct cpool__conn *
   }
   transfer->conn = conn;
   cpool__conn_begin(conn, transfer);
-  if (other !=
-      NULL) { /* it had reserved this one, or has ended on it and was not looked at yet: either way they change places */
+  if (other != NULL) {
+    /* it had reserved this one, or has ended on it and was not looked at yet: either way they change places */
     other->conn = reserved;
     if (reserved != NULL)
       reserved->owner = other;
@@ -197,16 +197,17 @@ static int on_begin(void *user, char *remote_host, char *local_host, int remote_
       cpool__transfer_uses(transfer, conn);
   }
   struct cpool__conn *conn = transfer->conn;
-  if (!transfer->confirmed && local_port == 0)
-    transfer->confirmed =
-        true; /* a unix socket shows no ends: the reserved one until the socket callback says otherwise */
+  /* a unix socket shows no ends: it is the reserved one until the socket callback says otherwise */
+  if (local_port == 0)
+    transfer->confirmed = true;
   if (conn == NULL || !transfer->confirmed || conn->state != CPOOL__CONN_BUSY) {
     transfer->abort = CPOOL__ABORT_STALE;
     return CURL_PREREQFUNC_ABORT;
   }
   bool reused = conn->life.request_count > 0;
   bool tls = conn->route->origin->tls;
-  /* the last look before sending. Over TLS not at the socket, where a ticket may be on its way: the look of the dispatch has to do */
+  /* The last look before sending. Over TLS not at the socket, where a ticket may be on its way: there the look of the
+   * dispatch has to do. */
   if (reused && (tls ? conn->tls != NULL && cpool__tls_pending(conn->tls) : cpool__idle_peek(conn))) {
     transfer->abort = CPOOL__ABORT_STALE;
     conn->reason = cpool__idle_verdict(conn);
