@@ -394,6 +394,7 @@ typedef struct cpool_http_stats {
   uint64_t closed_pool;        /* the pool closed */
   uint64_t dns_hits, dns_misses, dns_failures;
   uint64_t bytes_sent, bytes_received; /* HTTP heads and bodies, TLS overhead excluded */
+  uint64_t tls_resumed;                /* new https connections that took up a TLS session of an earlier one */
 } cpool_http_stats;
 
 CPOOL_API void cpool_http_stats_init_sized(cpool_http_stats *, size_t size);
@@ -460,6 +461,9 @@ typedef struct cpool_session_options {
   const char *client_key_file;     /* PEM; NULL: in client_cert_file */
   const char *client_key_password;
   const char *unix_socket_path; /* connect here; the URL's host is only a name then */
+  /* "sha256//BASE64;sha256//BASE64": an https peer whose public key has none of these digests is refused
+   * (CPOOL_ETLS_VERIFY), also with tls_verify off (RFC 7469 section 2.4 says how the digest is made) */
+  const char *pinned_public_key;
 } cpool_session_options;
 
 CPOOL_API void cpool_session_options_init_sized(cpool_session_options *, size_t size);

@@ -307,6 +307,7 @@ void cpool__curl_free(struct cpool__curl *curl, int reason)
       cpool__conn_gone(conn);
   }
   curl_multi_cleanup(curl->multi); /* its connections end in our close callback */
+  cpool__tls_sessions_fini(&curl->tls_sessions);
   for (link = cpool__list_first(&curl->routes); link != NULL; link = next) {
     next = cpool__list_next(&curl->routes, link);
     cpool__route_free(cpool__container_of(link, struct cpool__route, identity_link));

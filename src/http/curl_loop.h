@@ -9,6 +9,7 @@
 #include "base/list.h"
 #include "core/runtime.h"
 #include "http/identity.h"
+#include "http/tls_sessions.h"
 
 struct cpool__conn;
 struct cpool__route;
@@ -30,6 +31,7 @@ struct cpool__curl {
   struct cpool__timer prune_timer;
   struct cpool__route *reaped;    /* what the pruner's URL belongs to; NULL: none */
   struct cpool__transfer *pruner; /* a handle that never connects: it makes libcurl close what is dead */
+  struct cpool__tls_sessions tls_sessions;
   uint32_t closing_count, idle_count;
   long cap;                /* of sockets, as libcurl was told */
   int32_t untouched_count; /* transfers that libcurl has not begun: held back by its own queue */

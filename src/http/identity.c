@@ -8,9 +8,25 @@
 #include "core/error.h"
 #include "http/pool.h"
 
+/* X(text field of the identity and of the session's options) */
+#define TEXT_FIELDS(X)                                                                                                 \
+  X(ca_file)                                                                                                           \
+  X(client_cert_file)                                                                                                  \
+  X(client_key_file)                                                                                                   \
+  X(client_key_password)                                                                                               \
+  X(unix_socket_path)                                                                                                  \
+  X(pinned_public_key)
+
 /* A key is FIXED_BYTES of numbers, then per text a length and its bytes with their NUL, so that the texts are used
  * where they stand. */
-enum { TEXTS = 5, FIXED_BYTES = 3 * sizeof(int32_t), STACK_BYTES = 1024 };
+enum {
+#define TEXT_INDEX(field) TEXT_##field,
+  TEXT_FIELDS(TEXT_INDEX)
+#undef TEXT_INDEX
+      TEXTS,
+  FIXED_BYTES = 3 * sizeof(int32_t),
+  STACK_BYTES = 1024
+};
 static const uint32_t NO_TEXT = UINT32_MAX; /* as a length: not set */
 
 struct texts {
@@ -19,8 +35,11 @@ struct texts {
 
 static struct texts texts_of(const cpool_session_options *options)
 {
-  return (struct texts){{options->ca_file, options->client_cert_file, options->client_key_file,
-                         options->client_key_password, options->unix_socket_path}};
+  struct texts texts;
+#define TEXT_TAKE(field) texts.at[TEXT_##field] = options->field;
+  TEXT_FIELDS(TEXT_TAKE)
+#undef TEXT_TAKE
+  return texts;
 }
 
 static size_t key_size(const struct texts *texts)
@@ -87,11 +106,9 @@ static struct cpool__identity *identity_new(cpool_http *pool, const char *key, s
   identity->tls_verify = numbers[0] != 0;
   identity->tls_min_version = numbers[1];
   identity->address_policy = numbers[2];
-  identity->ca_file = key_text(own, 0);
-  identity->client_cert_file = key_text(own, 1);
-  identity->client_key_file = key_text(own, 2);
-  identity->client_key_password = key_text(own, 3);
-  identity->unix_socket_path = key_text(own, 4);
+#define TEXT_GIVE(field) identity->field = key_text(own, TEXT_##field);
+  TEXT_FIELDS(TEXT_GIVE)
+#undef TEXT_GIVE
   identity->key_len = key_len;
   identity->key = own;
   return identity;

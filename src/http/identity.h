@@ -24,7 +24,7 @@ struct cpool__identity {
   /* settings; texts within the same block, NULL when not set */
   bool tls_verify;
   int32_t tls_min_version, address_policy;
-  const char *ca_file, *client_cert_file, *client_key_file, *client_key_password, *unix_socket_path;
+  const char *ca_file, *client_cert_file, *client_key_file, *client_key_password, *unix_socket_path, *pinned_public_key;
   size_t key_len;
   const char *key; /* all settings, length-prefixed: equal keys are equal identities */
   /* loop thread */

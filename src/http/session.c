@@ -11,6 +11,7 @@
 #include "base/memory.h"
 #include "core/error.h"
 #include "core/structs.h"
+#include "http/pin.h"
 #include "http/pool.h"
 
 enum { UNIX_PATH_BYTES = 107 }; /* sun_path without its NUL */
@@ -48,6 +49,8 @@ static const struct cpool__option option_rows[] = {
     {FIELD(client_key_password), .type = CPOOL__OPTION_TEXT, .meaning = "of the key"},
     {FIELD(unix_socket_path), .type = CPOOL__OPTION_TEXT,
      .meaning = "connect to this unix socket, at most 107 bytes; the URL's host is only a name then"},
+    {FIELD(pinned_public_key), .type = CPOOL__OPTION_TEXT,
+     .meaning = "`sha256//BASE64`, several with `;` between: https peers must have one of these public keys"},
     {.key = NULL},
 };
 
@@ -141,6 +144,8 @@ static int resolve(cpool_session_options *own, const char **user_agent, cpool_ht
     status = check_credentials(own);
   if (status == CPOOL_OK)
     status = check_files(own);
+  if (status == CPOOL_OK)
+    status = cpool__pins_check(own->pinned_public_key);
   return status;
 }
 

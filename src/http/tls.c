@@ -17,6 +17,11 @@ bool cpool__tls_pending(void *tls)
   return SSL_has_pending(tls) != 0;
 }
 
+bool cpool__tls_resumed(void *tls)
+{
+  return SSL_session_reused(tls) != 0;
+}
+
 void cpool__tls_drain(void *tls)
 {
   /* No more than is decrypted already: a read beyond would go through libcurl's own layers, outside of a call of libcurl. */

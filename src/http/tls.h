@@ -11,6 +11,8 @@
 void *cpool__tls_of(CURL *easy);
 /* Whether the connection holds bytes that were received and not asked for. */
 bool cpool__tls_pending(void *tls);
+/* Whether its handshake took up an earlier session. */
+bool cpool__tls_resumed(void *tls);
 /* Throws away what is decrypted, so that libcurl does not take the connection for alive. */
 void cpool__tls_drain(void *tls);
 

@@ -31,6 +31,8 @@ static void set_identity(CURL *easy, const struct cpool__identity *identity)
   }
   if (identity->unix_socket_path != NULL)
     curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, identity->unix_socket_path);
+  if (identity->pinned_public_key != NULL)
+    curl_easy_setopt(easy, CURLOPT_PINNEDPUBLICKEY, identity->pinned_public_key);
 }
 
 /* What never changes between the requests of one identity is set once. */
@@ -106,6 +108,20 @@ void cpool__transfer_set_address(struct cpool__transfer *transfer, const struct 
   curl_easy_setopt(transfer->easy, CURLOPT_CONNECT_TO, &transfer->connect_to);
 }
 
+/* A handle names a share also where there is no TLS: see tls_sessions.h. False: out of memory. */
+static bool set_tls_sessions(struct cpool__transfer *transfer, const struct cpool__origin *org)
+{
+  if (transfer->tls_sessions != NULL && !org->tls)
+    return true;
+  CURLSH *share = cpool__tls_sessions_of(&transfer->curl->tls_sessions, org->tls ? org->number : 0);
+  if (share == NULL)
+    return false;
+  if (share != transfer->tls_sessions)
+    curl_easy_setopt(transfer->easy, CURLOPT_SHARE, share);
+  transfer->tls_sessions = share;
+  return true;
+}
+
 static void set_request(struct cpool__transfer *transfer, const struct cpool__request *req,
                         const struct cpool__conn *conn)
 {
@@ -141,6 +157,10 @@ bool cpool__transfer_start(struct cpool__request *req, struct cpool__conn *conn)
       link != NULL ? cpool__container_of(link, struct cpool__transfer, link) : cpool__transfer_new(curl);
   if (transfer == NULL)
     return false;
+  if (!set_tls_sessions(transfer, req->route->origin)) {
+    cpool__list_push_front(&curl->free, &transfer->link);
+    return false;
+  }
   transfer->req = req;
   transfer->conn = conn;
   transfer->hand_over = !conn->in_curl;

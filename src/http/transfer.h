@@ -44,6 +44,7 @@ struct cpool__transfer {
   /* what the easy handle is set to */
   const struct cpool__origin *origin;
   uint64_t origin_number;
+  CURLSH *tls_sessions; /* the share that it names */
   struct cpool__address connect_address;
   struct curl_slist connect_to;
   char connect_to_text[CPOOL__ADDRESS_TEXT + 8];

@@ -16,6 +16,7 @@
 #include "http/conn.h"
 #include "http/pool.h"
 #include "http/request.h"
+#include "http/tls.h"
 #include "http/transfer.h"
 
 /* libcurl sends a smaller body together with the head, and counts both as the request's size. */
@@ -40,6 +41,8 @@ void cpool__transfer_begun(struct cpool__transfer *transfer, struct cpool__conn 
         curl_easy_getinfo(transfer->easy, CURLINFO_APPCONNECT_TIME_T, &secured) == CURLE_OK &&
         curl_easy_getinfo(transfer->easy, CURLINFO_CONNECT_TIME_T, &connected) == CURLE_OK && secured >= connected)
       resp->tls_us = secured - connected;
+    if (conn->tls != NULL && cpool__tls_resumed(conn->tls))
+      pool->stats.now.tls_resumed++;
   }
   cpool__request_sending(req);
 }
@@ -90,6 +93,11 @@ static void classify(struct cpool__transfer *transfer, CURLcode code, bool tls, 
   case CURLE_SSL_INVALIDCERTSTATUS:
     status = CPOOL_ETLS_VERIFY;
     layer = CPOOL_LAYER_TLS;
+    break;
+  case CURLE_SSL_PINNEDPUBKEYNOTMATCH:
+    status = CPOOL_ETLS_VERIFY;
+    layer = CPOOL_LAYER_TLS;
+    detail = "the peer's public key is none of pinned_public_key";
     break;
   case CURLE_SSL_CACERT_BADFILE:
   case CURLE_SSL_CERTPROBLEM:
