@@ -105,6 +105,7 @@ extern "C" {
   X(CPOOL_EPROTOCOL, -52, "the peer does not speak valid HTTP")                                                        \
   X(CPOOL_EHEADERS_TOO_LARGE, -53, "the response headers exceed the cap")                                              \
   X(CPOOL_EBODY_TOO_LARGE, -54, "the response body exceeds the cap")                                                   \
+  X(CPOOL_EREDIRECT, -55, "a redirect cannot be followed")                                                             \
   X(CPOOL_EINTERNAL, -90, "libcurl failed in a way that has no other status")
 
 enum cpool_status {
@@ -395,6 +396,7 @@ typedef struct cpool_http_stats {
   uint64_t dns_hits, dns_misses, dns_failures;
   uint64_t bytes_sent, bytes_received; /* HTTP heads and bodies, TLS overhead excluded */
   uint64_t tls_resumed;                /* new https connections that took up a TLS session of an earlier one */
+  uint64_t redirects; /* followed: each is one request more to a host, but none more in the counters above */
 } cpool_http_stats;
 
 CPOOL_API void cpool_http_stats_init_sized(cpool_http_stats *, size_t size);
@@ -404,7 +406,7 @@ CPOOL_API void cpool_http_stats_init_sized(cpool_http_stats *, size_t size);
 CPOOL_API int cpool_http_stats_get(cpool_http *, cpool_http_stats *out);
 
 enum cpool_http_phase {
-  CPOOL_PHASE_QUEUE = 0,      /* submit until dispatch, or until the end without one; every request */
+  CPOOL_PHASE_QUEUE = 0,      /* submit until dispatch, or until the end without one; every request and redirect */
   CPOOL_PHASE_DNS = 1,        /* names resolved, cache hits included; new connections */
   CPOOL_PHASE_CONNECT = 2,    /* TCP; new connections */
   CPOOL_PHASE_TLS = 3,        /* new https connections */
@@ -464,6 +466,7 @@ typedef struct cpool_session_options {
   /* "sha256//BASE64;sha256//BASE64": an https peer whose public key has none of these digests is refused
    * (CPOOL_ETLS_VERIFY), also with tls_verify off (RFC 7469 section 2.4 says how the digest is made) */
   const char *pinned_public_key;
+  int32_t max_redirects; /* default CPOOL_OFF; see cpool_request */
 } cpool_session_options;
 
 CPOOL_API void cpool_session_options_init_sized(cpool_session_options *, size_t size);
@@ -501,6 +504,20 @@ typedef struct cpool_request {
   cpool_queue *queue; /* the final event's place: this or on_event; borrows until the event is released */
   cpool_event_fn *on_event;
   void *user;
+  /* 301, 302, 303, 307 and 308 with a Location are followed, at most so many in a row (50); 0: the session's;
+   * CPOOL_OFF: the 3xx answer is delivered.
+   * - 303 turns all methods but HEAD, 301 and 302 turn POST into a GET without body and without the headers that
+   *   describe one; else method and body stay (RFC 9110 section 15.4).
+   * - Location is resolved by RFC 3986; one that is missing or empty makes the answer the final one. Other schemes
+   *   than http and https, user and password, control bytes, URLs above 8192 bytes, two Locations that differ, https
+   *   to http, one redirect too many and a request that was made before end with CPOOL_EREDIRECT; the response then
+   *   has the last answer.
+   * - At another scheme, host or port the Host header and all that look like credentials are dropped: names with auth,
+   *   cookie, token, secret, password, apikey, credential, signature or session in them, or -key at the end
+   *   (but Idempotency-Key). They do not come back, not even for a redirect back.
+   * - Each is a new request under the same session, to an address of its own, which the address policy has to allow.
+   *   acquire, connect and read times begin anew, total_timeout_ms covers all. */
+  int32_t max_redirects;
 } cpool_request;
 
 CPOOL_API void cpool_request_init_sized(cpool_request *, size_t size);
@@ -526,6 +543,7 @@ CPOOL_API int cpool_get(cpool_session *, const char *url, cpool_response **out);
 
 /* --------------------------------------------------------------------------------------------------------- response */
 
+/* After redirects attempts, total_us and the bytes are those of all requests, the rest is of the last. */
 typedef struct cpool_response_info {
   size_t size;
   int32_t http_version; /* 10 or 11; 0: no answer */
@@ -537,6 +555,7 @@ typedef struct cpool_response_info {
   int64_t queue_us, dns_us, connect_us, tls_us, first_byte_us, total_us;
   uint64_t bytes_sent, bytes_received;
   char remote_address[64]; /* "192.0.2.1:443", "[2001:db8::1]:443" or "unix"; "" if none */
+  int32_t redirects;       /* followed */
 } cpool_response_info;
 
 CPOOL_API void cpool_response_info_init_sized(cpool_response_info *, size_t size);
@@ -554,6 +573,12 @@ CPOOL_API const void *cpool_response_body(const cpool_response *, size_t *len);
 CPOOL_API const char *cpool_response_header(const cpool_response *, const char *name);
 /* Headers in order of arrival. CPOOL_EINVAL: index is not below header_count. */
 CPOOL_API int cpool_response_header_at(const cpool_response *, size_t index, const char **name, const char **value);
+/* The URL that the response is of: the request's, with base_url before it, or after redirects the last one's. With its
+ * fragment, which a redirect inherits (RFC 9110 section 10.2.2). NULL for a NULL response. */
+CPOOL_API const char *cpool_response_url(const cpool_response *);
+/* Redirects that were followed, in order: the URL that answered, and its status code; either may be NULL. CPOOL_EINVAL:
+ * index is not below redirects of the info. */
+CPOOL_API int cpool_response_redirect_at(const cpool_response *, size_t index, int32_t *status, const char **url);
 CPOOL_API int cpool_response_info_get(const cpool_response *, cpool_response_info *out);
 /* Why the request failed; status CPOOL_OK when it did not. */
 CPOOL_API int cpool_response_error_get(const cpool_response *, cpool_error *out);

@@ -37,6 +37,18 @@ static void give_back_pending(struct cpool__request *req)
   atomic_fetch_sub_explicit(&req->pool->pending_count, 1, memory_order_relaxed);
 }
 
+/* Of the hop that ends. */
+static void count_phases(struct cpool__request *req)
+{
+  const struct cpool_response *resp = &req->resp;
+  cpool_http *pool = req->pool;
+  cpool__histogram_record(&pool->stats.phases[CPOOL_PHASE_QUEUE], resp->queue_us);
+  if (resp->tls_us >= 0)
+    cpool__histogram_record(&pool->stats.phases[CPOOL_PHASE_TLS], resp->tls_us);
+  if (resp->first_byte_us >= 0)
+    cpool__histogram_record(&pool->stats.phases[CPOOL_PHASE_FIRST_BYTE], resp->first_byte_us);
+}
+
 static void count_end(struct cpool__request *req)
 {
   cpool_http *pool = req->pool;
@@ -69,11 +81,7 @@ static void count_end(struct cpool__request *req)
     stats->succeeded++;
   else
     stats->failed++;
-  cpool__histogram_record(&pool->stats.phases[CPOOL_PHASE_QUEUE], resp->queue_us);
-  if (resp->tls_us >= 0)
-    cpool__histogram_record(&pool->stats.phases[CPOOL_PHASE_TLS], resp->tls_us);
-  if (resp->first_byte_us >= 0)
-    cpool__histogram_record(&pool->stats.phases[CPOOL_PHASE_FIRST_BYTE], resp->first_byte_us);
+  count_phases(req);
   cpool__histogram_record(&pool->stats.phases[CPOOL_PHASE_TOTAL], resp->total_us);
   if (req->route != NULL) {
     if (resp->status == CPOOL_OK)
@@ -84,17 +92,31 @@ static void count_end(struct cpool__request *req)
   }
 }
 
+static int64_t since(uint64_t from_us, uint64_t now_us)
+{
+  return now_us > from_us ? (int64_t) (now_us - from_us) : 0;
+}
+
+/* What a caller may do is told of the whole: an earlier hop of a redirect was sent, by another method perhaps. */
+static void fail_response(struct cpool__request *req, const cpool_error *error)
+{
+  cpool_error own = *error;
+  if (req->earlier_attempts > 0)
+    own.flags &= ~(CPOOL_ERROR_NOTHING_SENT | (req->safe_again ? 0 : CPOOL_ERROR_RETRIABLE));
+  cpool__response_fail(&req->resp, &own);
+}
+
 void cpool__request_finish(struct cpool__request *req, const cpool_error *error)
 {
   cpool_http *pool = req->pool;
   cpool_runtime *rt = pool->rt;
   uint64_t now_us = cpool__clock_us(); /* as submit_us: a busy turn is long enough to show in a duration */
   assert(req->state != CPOOL__REQUEST_DONE && req->transfer == NULL && req->dialling == NULL);
-  req->resp.total_us = now_us > req->submit_us ? (int64_t) (now_us - req->submit_us) : 0;
-  if (!req->dispatched)
-    req->resp.queue_us = req->resp.total_us; /* it waited to the end */
+  req->resp.total_us = since(req->submit_us, now_us);
+  if (!req->dispatched || req->hop_waiting) /* it waited to the end */
+    req->resp.queue_us = req->dispatched ? since(req->begin_us, now_us) : req->resp.total_us;
   if (error != NULL)
-    cpool__response_fail(&req->resp, error);
+    fail_response(req, error);
   give_back_pending(req);
   count_end(req);
   req->state = CPOOL__REQUEST_DONE;
@@ -158,11 +180,11 @@ static uint64_t due_after(uint64_t from_us, int64_t limit_ms)
 
 static void timed_out(struct cpool__request *req, int status, int layer, const char *key, int64_t limit_ms)
 {
-  const char *doing = !req->dispatched          ? "waiting for a connection"
-                      : req->dialling != NULL   ? "connecting"
-                      : !req->sending           ? "in the TLS handshake"
-                      : req->resp.head_complete ? "receiving the body"
-                                                : "waiting for the answer";
+  const char *doing = !req->dispatched || req->hop_waiting ? "waiting for a connection"
+                      : req->dialling != NULL              ? "connecting"
+                      : !req->sending                      ? "in the TLS handshake"
+                      : req->resp.head_complete            ? "receiving the body"
+                                                           : "waiting for the answer";
   char text[sizeof((cpool_error *) 0)->text];
   snprintf(text, sizeof text, "%.140s: %s (%lld) is over: %s", req->route->origin->key, key, (long long) limit_ms,
            doing);
@@ -202,7 +224,7 @@ static void on_phase_time(struct cpool__timer *timer)
       cpool__runtime_arm(rt, timer, req->phase_due_ms, on_phase_time);
     return;
   }
-  if (!req->dispatched) {
+  if (!req->dispatched || req->hop_waiting) {
     acquire_timed_out(req);
     return;
   }
@@ -241,9 +263,12 @@ void cpool__request_dispatched(struct cpool__request *req)
   uint64_t now_us = cpool__clock_us();
   if (!req->dispatched) {
     req->dispatched = true;
-    req->resp.queue_us = now_us > req->submit_us ? (int64_t) (now_us - req->submit_us) : 0;
+    req->resp.queue_us = since(req->submit_us, now_us);
     req->pool->stats.now.active_requests++;
     give_back_pending(req);
+  } else if (req->hop_waiting) {
+    req->hop_waiting = false;
+    req->resp.queue_us = since(req->begin_us, now_us);
   }
   req->begin_us = now_us;
 }
@@ -264,7 +289,8 @@ void cpool__request_active(struct cpool__request *req, struct cpool__transfer *t
   req->state = CPOOL__REQUEST_ACTIVE;
   req->transfer = transfer;
   req->open_errno = 0;
-  if (req->resp.attempts++ > 0)
+  req->resp.attempts++;
+  if (cpool__request_attempts(req) > 1)
     req->pool->stats.now.repeated++;
 }
 
@@ -358,7 +384,8 @@ void cpool__request_repeat(struct cpool__request *req)
   cpool__response_restart(&req->resp);
   if (req->listener_full) {
     req->listener_full = false;
-    if (--req->resp.attempts > 0)
+    req->resp.attempts--;
+    if (cpool__request_attempts(req) > 0)
       req->pool->stats.now.repeated--;
     await_listener(req);
     return;
@@ -386,6 +413,52 @@ static void on_low_water(struct cpool__msg *msg)
   cpool__request_unref(req);
 }
 
+/* A connection of the route is waited for, from `since_us` on. */
+static void wait_at_host(struct cpool__request *req, struct cpool__route *route, uint64_t since_us)
+{
+  cpool_http *pool = req->pool;
+  req->route = route;
+  cpool__route_use(route);
+  route->origin->requests++;
+  req->state = CPOOL__REQUEST_WAITING;
+  req->phase_due_ms = UINT64_MAX;
+  if (req->acquire_timeout_ms != CPOOL_OFF) {
+    req->phase_due_ms = due_after(since_us, req->acquire_timeout_ms);
+    cpool__runtime_arm(pool->rt, &req->phase_timer, req->phase_due_ms, on_phase_time);
+  }
+  cpool__admission_wait(&pool->admission, &req->waiter, &route->group);
+  cpool__origin_touch(route->origin);
+}
+
+void cpool__request_fail_host(struct cpool__request *req, int status)
+{
+  bool full = status == CPOOL_EFULL;
+  cpool__request_fail(req, status, full ? CPOOL_LAYER_POOL : CPOOL_LAYER_SYSTEM, 0, CPOOL_ERROR_NOTHING_SENT, "%s",
+                      full ? "max_origins hosts are in use" : "no memory for a host");
+}
+
+void cpool__request_leave_host(struct cpool__request *req)
+{
+  struct cpool__origin *org = req->route->origin;
+  org->succeeded++;
+  cpool__origin_touch(org);
+  cpool__route_unuse(req->route);
+  req->route = NULL;
+  req->earlier_attempts = (uint8_t) req->resp.attempts;
+}
+
+void cpool__request_next_host(struct cpool__request *req, struct cpool__route *route)
+{
+  count_phases(req);
+  cpool__response_next_hop(&req->resp);
+  req->hop_waiting = true;
+  req->sending = false;
+  req->retry_ms = req->room_count = 0;
+  req->uploaded = 0;
+  req->begin_us = cpool__clock_us();
+  wait_at_host(req, route, req->begin_us);
+}
+
 /* The message of a submit has arrived. */
 static void on_posted(struct cpool__msg *msg)
 {
@@ -403,24 +476,15 @@ static void on_posted(struct cpool__msg *msg)
     cpool__request_fail(req, CPOOL_ECLOSED, CPOOL_LAYER_POOL, 0, CPOOL_ERROR_NOTHING_SENT, "the pool is closing");
     return;
   }
-  int rc = cpool__route_get(pool, req->authority, req->session->identity, &req->route);
+  struct cpool__route *route;
+  int rc = cpool__route_get(pool, req->authority, req->session->identity, &route);
   if (rc != CPOOL_OK) {
-    cpool__request_fail(req, rc, rc == CPOOL_EFULL ? CPOOL_LAYER_POOL : CPOOL_LAYER_SYSTEM, 0, CPOOL_ERROR_NOTHING_SENT,
-                        rc == CPOOL_EFULL ? "max_origins hosts are in use" : "no memory for a host");
+    cpool__request_fail_host(req, rc);
     return;
   }
-  cpool__route_use(req->route);
-  req->route->origin->requests++;
-  req->state = CPOOL__REQUEST_WAITING;
   if (req->total_timeout_ms != CPOOL_OFF)
     cpool__runtime_arm(pool->rt, &req->total_timer, due_after(req->submit_us, req->total_timeout_ms), on_total_time);
-  req->phase_due_ms = UINT64_MAX;
-  if (req->acquire_timeout_ms != CPOOL_OFF) {
-    req->phase_due_ms = due_after(req->submit_us, req->acquire_timeout_ms);
-    cpool__runtime_arm(pool->rt, &req->phase_timer, req->phase_due_ms, on_phase_time);
-  }
-  cpool__admission_wait(&pool->admission, &req->waiter, &req->route->group);
-  cpool__origin_touch(req->route->origin);
+  wait_at_host(req, route, req->submit_us);
 }
 
 void cpool__request_init(struct cpool__request *req)

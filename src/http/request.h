@@ -3,7 +3,7 @@
  *   POSTED    on its way to the loop               -> WAITING, DONE
  *   WAITING   in its origin's queue                -> DIALLING, ACTIVE, DONE
  *   DIALLING  a socket is being connected for it   -> ACTIVE, WAITING (full listener), DONE
- *   ACTIVE    a transfer runs                      -> WAITING (repeated), DIALLING (full listener), DONE
+ *   ACTIVE    a transfer runs                      -> WAITING (repeated, redirected), DIALLING (full listener), DONE
  *   DONE      its final event is on its way or delivered; only the response is left
  *
  * libcurl connects unix sockets, within the transfer. While the backlog of the listener is full, the request goes back
@@ -60,11 +60,16 @@ struct cpool__request {
   struct cpool__transfer *transfer;
   struct cpool__timer total_timer, phase_timer;
   bool pending_counted, repeatable, dispatched, cancelled;
-  bool listener_full; /* its transfer ended for that */
-  uint8_t room_count; /* failed connects to a unix listener that had room when looked at */
-  uint16_t retry_ms;  /* the last wait for a unix listener */
-  int open_errno;     /* why its transfer got no unix socket; 0: it got one */
-  bool sending;       /* libcurl has begun to send: sock_read_timeout_ms counts */
+  bool listener_full;       /* its transfer ended for that */
+  uint8_t room_count;       /* failed connects to a unix listener that had room when looked at */
+  uint16_t retry_ms;        /* the last wait for a unix listener */
+  uint8_t max_redirects;    /* 0: 3xx answers are delivered */
+  uint8_t earlier_attempts; /* those before the last redirect */
+  bool became_get;          /* by a redirect */
+  bool hop_waiting;         /* after a redirect, for a connection to the next host */
+  bool safe_again;          /* the request as it was submitted, `repeatable` is about the hop */
+  int open_errno;           /* why its transfer got no unix socket; 0: it got one */
+  bool sending;             /* libcurl has begun to send: sock_read_timeout_ms counts */
   enum cpool__request_kind kind;
   uint64_t submit_us, begin_us; /* begin: dispatch, then the first byte sent */
   uint64_t phase_due_ms;        /* of acquire, connect or silence; UINT64_MAX: never. phase_timer may be due earlier */
@@ -95,12 +100,23 @@ void cpool__request_dispatched(struct cpool__request *req);
 void cpool__request_connecting(struct cpool__request *req);
 /* libcurl begins to send it. */
 void cpool__request_sending(struct cpool__request *req);
+/* A redirect: it is through with its host, as a success. */
+void cpool__request_leave_host(struct cpool__request *req);
+/* There is no route to the host: cpool__route_get said `status`. */
+void cpool__request_fail_host(struct cpool__request *req, int status);
+/* It waits there for a connection, in every way as a new request does. */
+void cpool__request_next_host(struct cpool__request *req, struct cpool__route *route);
 /* Again, at the head of its origin's queue; with listener_full set: again after a while, see above. */
 void cpool__request_repeat(struct cpool__request *req);
+/* Attempts at this host, since the last redirect. */
+static inline int cpool__request_attempts(const struct cpool__request *req)
+{
+  return req->resp.attempts - req->earlier_attempts;
+}
 /* Its last attempt is due, which must not meet another dead connection. */
 static inline bool cpool__request_wants_new(const struct cpool__request *req)
 {
-  return req->resp.attempts >= CPOOL__ATTEMPTS - 1;
+  return cpool__request_attempts(req) >= CPOOL__ATTEMPTS - 1;
 }
 /* Stops what works for it (waiting, dial, transfer) and ends it as cpool__request_fail. */
 void cpool__request_cut(struct cpool__request *req, int status, int layer, const char *text);

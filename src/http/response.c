@@ -13,6 +13,7 @@
 #include "core/error.h"
 #include "core/structs.h"
 #include "http/headers.h"
+#include "http/hop.h"
 
 static const size_t BELIEVED_BYTES =
     1024 * 1024; /* of a Content-Length: memory is taken for what arrived, not for what was announced */
@@ -35,13 +36,15 @@ void cpool__response_fini(struct cpool_response *resp)
   cpool__buffer_fini(&resp->body);
   cpool__free(resp->error);
   resp->error = NULL;
+  cpool__hops_free(resp->hops);
+  resp->hops = NULL;
 }
 
 static void forget_head(struct cpool_response *resp)
 {
   resp->status_code = resp->http_version = 0;
   resp->header_count = 0;
-  resp->head_begun = resp->head_complete = resp->may_fold = false;
+  resp->head_begun = resp->head_complete = resp->may_fold = resp->had_control = false;
   resp->head.len = 0;
   atomic_store_explicit(&resp->mark, 0, memory_order_relaxed);
 }
@@ -54,6 +57,16 @@ void cpool__response_restart(struct cpool_response *resp)
   if (resp->body.data != NULL)
     resp->body.data[0] = '\0';
   resp->dns_us = resp->connect_us = resp->tls_us = resp->first_byte_us = CPOOL_OFF;
+}
+
+void cpool__response_next_hop(struct cpool_response *resp)
+{
+  cpool__response_restart(resp);
+  cpool__buffer_fini(&resp->body);
+  resp->reused = false;
+  resp->connection = 0;
+  resp->remote.len = 0;
+  resp->queue_us = CPOOL_OFF;
 }
 
 /* ---- head ---- */
@@ -144,6 +157,7 @@ static void head_value(struct cpool_response *resp, const char *value, size_t le
   head_text(resp, value, len);
   if (!has_control(begin, len))
     return;
+  resp->had_control = true;
   for (char *at = begin; at < end; at++) {
     if (is_control(*at) && *at != '\t')
       *at = ' ';
@@ -257,7 +271,8 @@ void cpool__response_fail(struct cpool_response *resp, const cpool_error *error)
 
 size_t cpool__response_bytes(const struct cpool_response *resp)
 {
-  return resp->head.capacity + resp->body.capacity + (resp->error == NULL ? 0 : sizeof *resp->error);
+  return resp->head.capacity + resp->body.capacity + (resp->error == NULL ? 0 : sizeof *resp->error) +
+         cpool__hops_bytes(resp->hops);
 }
 
 /* ---- public calls ---- */
@@ -321,6 +336,26 @@ int cpool_response_header_at(const cpool_response *resp, size_t index, const cha
   return CPOOL_OK;
 }
 
+const char *cpool_response_url(const cpool_response *resp)
+{
+  return resp == NULL ? NULL : resp->url;
+}
+
+int cpool_response_redirect_at(const cpool_response *resp, size_t index, int32_t *status, const char **url)
+{
+  const struct cpool__hop *hop = resp == NULL ? NULL : resp->hops;
+  if (hop == NULL || index >= (size_t) hop->number)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "cpool_response_redirect_at: %s%zu is not below redirects",
+                         resp == NULL ? "the response is NULL; " : "", index);
+  while ((size_t) hop->number > index + 1)
+    hop = hop->earlier;
+  if (status != NULL)
+    *status = hop->from_status;
+  if (url != NULL)
+    *url = hop->from_url;
+  return CPOOL_OK;
+}
+
 int cpool_response_info_get(const cpool_response *resp, cpool_response_info *out)
 {
   if (resp == NULL)
@@ -340,6 +375,7 @@ int cpool_response_info_get(const cpool_response *resp, cpool_response_info *out
       .total_us = resp->total_us,
       .bytes_sent = resp->bytes_sent,
       .bytes_received = resp->bytes_received,
+      .redirects = resp->hops == NULL ? 0 : resp->hops->number,
   };
   if (resp->remote.len > 0 && resp->remote.sock.any.sa_family == AF_UNIX)
     strcpy(info.remote_address, "unix");

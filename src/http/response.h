@@ -9,11 +9,14 @@
 #include "base/buffer.h"
 #include "dns/address.h"
 
+struct cpool__hop;
+
 struct cpool_response {
   int32_t status_code, http_version; /* 0: no complete head */
   uint32_t header_count;
   bool head_begun, head_complete; /* the status line of a head; the empty line that ends a final (not 1xx) one */
   bool may_fold;                  /* the last header line was kept: a folded line continues it */
+  bool had_control;               /* a value had a control byte, which became a blank */
   size_t head_bytes;         /* that arrived in this attempt, interim answers, ignored lines and trailers included */
   _Atomic uint64_t mark;     /* where header_at was last: index (32) | offset in head (32) */
   struct cpool__buffer head; /* "name\0value\0" per header, in order of arrival */
@@ -26,6 +29,8 @@ struct cpool_response {
   int64_t queue_us, dns_us, connect_us, tls_us, first_byte_us, total_us; /* CPOOL_OFF: did not happen */
   uint64_t bytes_sent, bytes_received;
   struct cpool__address remote; /* len 0: none; AF_UNIX family for a unix socket */
+  const char *url;              /* of the request, or after redirects of the last one; with its fragment */
+  struct cpool__hop *hops;      /* redirects that were followed, the last one; NULL: none */
 };
 
 enum cpool__response_result { CPOOL__RESPONSE_OK, CPOOL__RESPONSE_NO_MEMORY, CPOOL__RESPONSE_OVER_CAP };
@@ -34,6 +39,8 @@ void cpool__response_init(struct cpool_response *resp); /* zeroed memory; timing
 void cpool__response_fini(struct cpool_response *resp);
 /* Forgets head, body and the attempt's timings (dns, connect, tls, first byte), before it is repeated. */
 void cpool__response_restart(struct cpool_response *resp);
+/* The same before the next request of a redirect: what is told of the connection and the memory of the body go, too. */
+void cpool__response_next_hop(struct cpool_response *resp);
 /* One line as libcurl's header callback gives it: the status line begins the head, a folded line continues the last
  * value, an empty line completes the head, or forgets that of an interim (1xx) answer. What arrives after the head
  * (trailers) is ignored. `cap` bounds head_bytes; at most 2^32. */

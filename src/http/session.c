@@ -13,6 +13,7 @@
 #include "core/structs.h"
 #include "http/pin.h"
 #include "http/pool.h"
+#include "http/redirect.h"
 
 enum { UNIX_PATH_BYTES = 107 }; /* sun_path without its NUL */
 
@@ -51,6 +52,9 @@ static const struct cpool__option option_rows[] = {
      .meaning = "connect to this unix socket, at most 107 bytes; the URL's host is only a name then"},
     {FIELD(pinned_public_key), .type = CPOOL__OPTION_TEXT,
      .meaning = "`sha256//BASE64`, several with `;` between: https peers must have one of these public keys"},
+    {FIELD(max_redirects), .type = CPOOL__OPTION_INT32, .minimum = 1, .maximum = CPOOL__REDIRECT_LIMIT,
+     .standard = CPOOL_OFF, .flags = CPOOL__OPTION_OFF,
+     .meaning = "redirects that a request follows, one after another; off: 3xx answers are delivered as they are"},
     {.key = NULL},
 };
 
@@ -273,6 +277,7 @@ static cpool_session *session_new(const cpool_session_options *own, const char *
                              .base_path = block + path_at,
                              .base_path_len = base->target_len,
                              .block_bytes = size,
+                             .max_redirects = (uint8_t) (own->max_redirects == CPOOL_OFF ? 0 : own->max_redirects),
                              .has_credentials = own->username != NULL || own->bearer_token != NULL,
                              .has_secret = own->username != NULL || own->bearer_token != NULL ||
                                            cpool__headers_find(own->headers, own->header_count, "Authorization")};

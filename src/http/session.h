@@ -22,8 +22,9 @@ struct cpool_session {
   struct cpool__header_list headers; /* the caller's, User-Agent, Authorization */
   bool
       has_credentials; /* the last line of headers is its own Authorization: for the origin of base alone, if there is one */
-  size_t block_bytes; /* of the one block that holds all of it */
-  bool has_secret;    /* the block is wiped before it is freed */
+  uint8_t max_redirects; /* 0: off */
+  size_t block_bytes;    /* of the one block that holds all of it */
+  bool has_secret;       /* the block is wiped before it is freed */
 };
 
 extern const struct cpool__option_table cpool__session_option_table;

@@ -46,14 +46,15 @@ static int check(const cpool_request *own)
   return cpool__headers_check(own->headers, own->header_count);
 }
 
-/* One override of a request: 0 is the pool's value; the table's range holds. */
-static int pick(const char *key, int64_t wanted, int64_t standard, int64_t *out)
+/* One override of a request: 0 is the standard value; the table's range holds. */
+static int pick(const struct cpool__option_table *table, const char *key, int64_t wanted, int64_t standard,
+                int64_t *out)
 {
   if (wanted == 0) {
     *out = standard;
     return CPOOL_OK;
   }
-  const struct cpool__option *option = cpool__options_find(&cpool__http_option_table, key);
+  const struct cpool__option *option = cpool__options_find(table, key);
   if (!(wanted == CPOOL_OFF && (option->flags & CPOOL__OPTION_OFF) != 0) &&
       ((double) wanted < option->minimum || (double) wanted > option->maximum))
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: %s %lld is out of range %.0f..%.0f%s", key,
@@ -63,8 +64,10 @@ static int pick(const char *key, int64_t wanted, int64_t standard, int64_t *out)
   return CPOOL_OK;
 }
 
-static int pick_all(cpool_http *pool, const cpool_request *own, struct cpool__request *limits)
+static int pick_all(const cpool_session *session, const cpool_request *own, struct cpool__request *limits)
 {
+  cpool_http *pool = session->pool;
+  int64_t redirects;
   static const struct {
     const char *key;
     size_t wanted, chosen;
@@ -77,12 +80,15 @@ static int pick_all(cpool_http *pool, const cpool_request *own, struct cpool__re
     int64_t standard = atomic_load_explicit(&pool->request_defaults[i], memory_order_relaxed);
     const int64_t *wanted = (const void *) ((const char *) own + overrides[i].wanted);
     int64_t *chosen = (void *) ((char *) limits + overrides[i].chosen);
-    int rc = pick(overrides[i].key, *wanted, standard, chosen);
+    int rc = pick(&cpool__http_option_table, overrides[i].key, *wanted, standard, chosen);
     if (rc != CPOOL_OK)
       return rc;
   }
   limits->max_response_bytes = cpool__limit64(limits->max_response_bytes);
-  return CPOOL_OK;
+  int rc = pick(&cpool__session_option_table, "max_redirects", own->max_redirects, session->max_redirects, &redirects);
+  if (rc == CPOOL_OK)
+    limits->max_redirects = (uint8_t) (redirects == CPOOL_OFF ? 0 : redirects);
+  return rc;
 }
 
 /* What of the request decides its layout in memory. */
@@ -91,7 +97,7 @@ struct shape {
   enum cpool__request_kind kind;
   struct cpool__url url;
   const char *base_path;
-  size_t base_len, target_len, method_len, headers_bytes;
+  size_t base_len, target_len, fragment_len, method_len, headers_bytes;
   const char *extra[2];
   size_t extra_count;
   struct cpool__header_list defaults; /* the session's, or without its credentials */
@@ -131,6 +137,7 @@ static int shape_request(cpool_session *session, const cpool_request *own, struc
     shape->base_len = 1;
   }
   shape->target_len = shape->base_len + shape->url.target_len;
+  shape->fragment_len = strlen(shape->url.target + shape->url.target_len);
   if (shape->kind == CPOOL__KIND_BODY) { /* what libcurl would add by itself */
     shape->extra[shape->extra_count++] = "Expect:";
     if (!cpool__headers_find(own->headers, own->header_count, "Content-Type"))
@@ -158,11 +165,43 @@ static size_t aligned(size_t size)
   return (size + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
 }
 
-/* One block: the struct, the header list, target, method; and the body, which goes earlier. NULL: out of memory. */
+/* Writes the target, and its NUL; returns what follows. */
+static char *write_target(char *at, const struct shape *shape)
+{
+  if (shape->base_len > 0)
+    memcpy(at, shape->base_path, shape->base_len);
+  if (shape->url.target_len > 0)
+    memcpy(at + shape->base_len, shape->url.target, shape->url.target_len);
+  at[shape->target_len] = '\0';
+  return at + shape->target_len + 1;
+}
+
+/* The URL, whose end is the target; where a fragment follows it there, the target stands once more behind. */
+static char *write_url(struct cpool__request *req, char *at, const struct shape *shape)
+{
+  const struct cpool__authority *authority = shape->url.authority;
+  const char *fragment = shape->url.target + shape->url.target_len;
+  req->resp.url = at;
+  memcpy(at, authority->prefix, authority->prefix_len);
+  at += authority->prefix_len;
+  req->target = at;
+  at = write_target(at, shape);
+  if (shape->fragment_len == 0)
+    return at;
+  memcpy(at - 1, fragment, shape->fragment_len + 1);
+  at += shape->fragment_len;
+  req->target = at;
+  return write_target(at, shape);
+}
+
+/* One block: the struct, the header list, URL, method; and the body, which goes earlier. NULL: out of memory. */
 static struct cpool__request *build(cpool_session *session, const cpool_request *own, const struct shape *shape)
 {
   size_t head = aligned(sizeof(struct cpool__request)) + aligned(shape->headers_bytes);
-  size_t total = head + shape->target_len + 1 + shape->method_len;
+  size_t url_size = shape->url.authority->prefix_len + shape->target_len + 1;
+  if (shape->fragment_len > 0)
+    url_size += shape->fragment_len + shape->target_len + 1;
+  size_t total = head + url_size + shape->method_len;
   struct cpool__request *req = cpool__malloc(total);
   void *body = own->body_len > 0 ? cpool__malloc(own->body_len) : NULL;
   if (req == NULL || (own->body_len > 0 && body == NULL)) {
@@ -178,13 +217,7 @@ static struct cpool__request *build(cpool_session *session, const cpool_request 
   else
     cpool__headers_build(&req->headers, (char *) req + aligned(sizeof *req), &shape->defaults, own->headers,
                          own->header_count, shape->extra, shape->extra_count);
-  req->target = at;
-  if (shape->base_len > 0)
-    memcpy(at, shape->base_path, shape->base_len);
-  if (shape->url.target_len > 0)
-    memcpy(at + shape->base_len, shape->url.target, shape->url.target_len);
-  at[shape->target_len] = '\0';
-  at += shape->target_len + 1;
+  at = write_url(req, at, shape);
   if (shape->method != NULL)
     req->method = memcpy(at, shape->method, shape->method_len);
   if (own->body_len > 0)
@@ -210,7 +243,7 @@ static int submit(cpool_session *session, const cpool_request *own, cpool_op *ou
   struct cpool__request *req = NULL;
   int rc = check(own);
   if (rc == CPOOL_OK)
-    rc = pick_all(pool, own, &limits);
+    rc = pick_all(session, own, &limits);
   if (rc != CPOOL_OK)
     return rc;
   rc = cpool__http_enter(pool);
@@ -243,7 +276,8 @@ static int submit(cpool_session *session, const cpool_request *own, cpool_op *ou
   req->session = session;
   req->op = op;
   req->pending_counted = true;
-  req->repeatable = shape.repeatable;
+  req->repeatable = req->safe_again = shape.repeatable;
+  req->max_redirects = limits.max_redirects;
   req->kind = shape.kind;
   req->submit_us = cpool__clock_us();
   req->acquire_timeout_ms = limits.acquire_timeout_ms;

@@ -7,6 +7,7 @@
 
 #include "base/memory.h"
 #include "http/conn.h"
+#include "http/hop.h"
 #include "http/pool.h"
 #include "http/request.h"
 #include "http/tls.h"
@@ -262,6 +263,8 @@ void cpool__transfer_done(struct cpool__transfer *transfer, CURLcode code)
   recycle(transfer);
   if (outcome.repeat)
     cpool__request_repeat(req);
+  else if (succeeded && cpool__hop_due(req))
+    cpool__hop_follow(req);
   else
     cpool__request_finish(req, outcome.error.status == CPOOL_OK ? NULL : &outcome.error);
 }

@@ -21,8 +21,9 @@ enum cpool__transfer_abort { /* why we made libcurl give up */
                              CPOOL__ABORT_HEADERS, /* too large */
                              CPOOL__ABORT_BODY,    /* too large */
                              CPOOL__ABORT_MEMORY,
-                             CPOOL__ABORT_FRAMING, /* the length of the body is not to be trusted */
-                             CPOOL__ABORT_CALLER   /* cancel, timeout, close: the request has its status already */
+                             CPOOL__ABORT_FRAMING,  /* the length of the body is not to be trusted */
+                             CPOOL__ABORT_REDIRECT, /* no failure: a long body of an answer that is left for the next */
+                             CPOOL__ABORT_CALLER    /* cancel, timeout, close: the request has its status already */
 };
 
 struct cpool__transfer {

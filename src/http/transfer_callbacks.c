@@ -7,7 +7,9 @@
 #include <unistd.h>
 
 #include "http/conn.h"
+#include "http/hop.h"
 #include "http/pool.h"
+#include "http/redirect.h"
 #include "http/request.h"
 #include "http/tls.h"
 #include "http/transfer.h"
@@ -85,14 +87,19 @@ static size_t on_body(char *data, size_t one, size_t len, void *user)
   }
   req->resp.bytes_received += len;
   req->activity_ms = cpool__runtime_now_ms(req->pool->rt);
-  curl_off_t expected = -1;
+  curl_off_t expected = -1, cap = req->max_response_bytes;
+  enum cpool__transfer_abort over = CPOOL__ABORT_BODY;
+  if (cpool__hop_due(req)) {
+    over = CPOOL__ABORT_REDIRECT;
+    cap = cap < CPOOL__REDIRECT_BODY_BYTES ? cap : CPOOL__REDIRECT_BODY_BYTES;
+  }
   if (req->resp.body.data == NULL)
     curl_easy_getinfo(transfer->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &expected);
-  if (req->kind != CPOOL__KIND_HEAD && expected > req->max_response_bytes) {
-    transfer->abort = CPOOL__ABORT_BODY;
+  if (req->kind != CPOOL__KIND_HEAD && expected > cap) {
+    transfer->abort = over;
     return 0;
   }
-  switch (cpool__response_body_data(&req->resp, data, len, (size_t) req->max_response_bytes, expected)) {
+  switch (cpool__response_body_data(&req->resp, data, len, (size_t) cap, expected)) {
   case CPOOL__RESPONSE_OK:
     return len;
   case CPOOL__RESPONSE_NO_MEMORY:
@@ -101,7 +108,7 @@ static size_t on_body(char *data, size_t one, size_t len, void *user)
   case CPOOL__RESPONSE_OVER_CAP:
     break;
   }
-  transfer->abort = CPOOL__ABORT_BODY;
+  transfer->abort = over;
   return 0;
 }
 

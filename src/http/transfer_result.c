@@ -218,7 +218,8 @@ void cpool__transfer_outcome(struct cpool__transfer *transfer, CURLcode code, bo
   bool sent = req->resp.bytes_sent > before;
   bool answered = req->resp.header_count > 0 || req->resp.status_code != 0 || req->resp.body.len > 0;
   out->repeat = false;
-  if (code == CURLE_OK && req->resp.head_complete && transfer->abort == CPOOL__ABORT_NONE) {
+  if (req->resp.head_complete &&
+      (transfer->abort == CPOOL__ABORT_REDIRECT || (code == CURLE_OK && transfer->abort == CPOOL__ABORT_NONE))) {
     out->error.status = CPOOL_OK;
     return;
   }
@@ -236,7 +237,7 @@ void cpool__transfer_outcome(struct cpool__transfer *transfer, CURLcode code, bo
       (reused && !answered && (code == CURLE_GOT_NOTHING || code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR));
   if (!stale) {
     classify(transfer, code, tls, &out->error);
-  } else if (req->resp.attempts < CPOOL__ATTEMPTS && (!sent || req->repeatable)) {
+  } else if (cpool__request_attempts(req) < CPOOL__ATTEMPTS && (!sent || req->repeatable)) {
     out->repeat = true;
     return;
   } else {

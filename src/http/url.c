@@ -225,7 +225,8 @@ void cpool__authority_free(struct cpool__authority *authority)
   cpool__free(authority);
 }
 
-int cpool__url_parse(struct cpool__url_cache *cache, const char *text, const char *what, struct cpool__url *out)
+static int parse(struct cpool__url_cache *cache, const char *text, const char *what, bool publish,
+                 struct cpool__url *out)
 {
   if (text == NULL)
     return refuse(what, "NULL");
@@ -255,7 +256,7 @@ int cpool__url_parse(struct cpool__url_cache *cache, const char *text, const cha
     status = authority_parse(&owned, prefix, what, hash);
     if (status != CPOOL_OK)
       return status;
-    authority = cache_publish(cache, owned);
+    authority = publish ? cache_publish(cache, owned) : NULL;
     if (authority != NULL && authority != owned)
       cpool__authority_free(owned);
     if (authority != NULL)
@@ -268,6 +269,16 @@ int cpool__url_parse(struct cpool__url_cache *cache, const char *text, const cha
                              .target = text + prefix_len,
                              .target_len = len - prefix_len};
   return CPOOL_OK;
+}
+
+int cpool__url_parse(struct cpool__url_cache *cache, const char *text, const char *what, struct cpool__url *out)
+{
+  return parse(cache, text, what, true, out);
+}
+
+int cpool__url_parse_once(struct cpool__url_cache *cache, const char *text, const char *what, struct cpool__url *out)
+{
+  return parse(cache, text, what, false, out);
 }
 
 int cpool__url_target(const char *text, const char *what, size_t *len)

@@ -68,7 +68,20 @@ struct peers {
   int refusing_fd;
 };
 
-enum { GET_OK, POST_ECHO, GET_BYTES, GET_REFUSED, GET_BY_FILE, GET_BY_DNS, GET_UNKNOWN, GET_CALLBACK, CANCELLED, ASKS };
+enum {
+  GET_OK,
+  POST_ECHO,
+  GET_BYTES,
+  GET_REFUSED,
+  GET_BY_FILE,
+  GET_BY_DNS,
+  GET_UNKNOWN,
+  GET_CALLBACK,
+  GET_ELSEWHERE,
+  POST_AGAIN,
+  CANCELLED,
+  ASKS
+};
 
 static const struct {
   const char *host; /* NULL: the server's address; "": the session's base URL */
@@ -83,6 +96,8 @@ static const struct {
     [GET_BY_DNS] = {"dns.test", "/close", CPOOL_OK},
     [GET_UNKNOWN] = {"unknown.test", "/ok", CPOOL_EDNS_NOTFOUND},
     [GET_CALLBACK] = {NULL, "/status/404", CPOOL_OK},
+    [GET_ELSEWHERE] = {NULL, "/elsewhere#there", CPOOL_OK}, /* redirected to another host, and from there to /ok */
+    [POST_AGAIN] = {"", "/redirect/1", CPOOL_OK},           /* as a GET */
     [CANCELLED] = {NULL, "/blackhole", CPOOL_ECANCELLED},
 };
 
@@ -157,7 +172,9 @@ static void submit(struct run *run, struct ask *ask, int kind)
     snprintf(url, sizeof url, "http://%s:%u%s", host[0] == '\0' ? "127.0.0.1" : host, port, asks[kind].path);
   cpool_request_init(&request);
   request.url = url;
-  if (kind == POST_ECHO) {
+  if (kind == GET_ELSEWHERE || kind == POST_AGAIN)
+    request.max_redirects = 3;
+  if (kind == POST_ECHO || kind == POST_AGAIN) {
     request.body = "echoed";
     request.body_len = 6;
     request.headers = headers;
@@ -361,7 +378,7 @@ static void each_run_of_allocations_may_fail_with_a_thread(void **state)
 static int setup(void **state)
 {
   static struct peers peers;
-  char hosts[64];
+  char hosts[64], elsewhere[128];
   struct fault_options options = {.backlog = 0};
   cpool_runtime *rt = NULL;
   cpool_http *warm = NULL;
@@ -375,6 +392,10 @@ static int setup(void **state)
   snprintf(hosts, sizeof hosts, "127.0.0.1 file.test\n");
   write_file(peers.hosts_file, hosts, strlen(hosts));
   snprintf(peers.dns_address, sizeof peers.dns_address, "127.0.0.1:%u", dns_server_port(peers.dns));
+  snprintf(elsewhere, sizeof elsewhere,
+           "HTTP/1.1 302 Found\r\nLocation: http://file.test:%u/redirect/0\r\nContent-Length: 5\r\n\r\nmoved",
+           fault_server_port(peers.server));
+  fault_server_answer(peers.server, "/elsewhere", elsewhere);
   dns_server_set_addresses(peers.dns, "dns.test", "127.0.0.1", 60);
   *state = &peers;
   /* what libuv, libcurl and OpenSSL keep for good is there before descriptors are counted */

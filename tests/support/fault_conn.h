@@ -53,6 +53,12 @@ struct fault_conn {
   int64_t kick_order;   /* server->mutex; smaller waits longer */
 };
 
+struct fault_script { /* an answer of fault_server_answer */
+  struct fault_script *next;
+  char *path, *text;
+  bool held;
+};
+
 struct fault_server {
   struct fault_options options;
   char *path, *unix_path;
@@ -74,6 +80,7 @@ struct fault_server {
   int32_t kicks_due;  /* connections whose kick_due is set */
   char *last_head, *last_body, *last_tls_name;
   size_t last_body_len;
+  struct fault_script *scripts; /* mutex */
 };
 
 enum fault_wake { FAULT_WAKE_READY, FAULT_WAKE_TIMEOUT, FAULT_WAKE_KICK, FAULT_WAKE_STOP };

@@ -428,9 +428,42 @@ bool fault_path_wants_body(const char *path)
   return find_path(path, &rest)->serve != serve_early_413;
 }
 
+/* The text is the caller's; NULL: none is set for the path. */
+static char *scripted(struct fault_server *server, const char *path, bool *held)
+{
+  char *text = NULL;
+  pthread_mutex_lock(&server->mutex);
+  for (const struct fault_script *script = server->scripts; script != NULL; script = script->next)
+    if (strcmp(script->path, path) == 0) {
+      text = strdup(script->text);
+      *held = script->held;
+    }
+  pthread_mutex_unlock(&server->mutex);
+  return text;
+}
+
+static enum fault_end serve_scripted(struct fault_conn *conn, const char *text, bool held)
+{
+  const char *end = is_head(conn) ? strstr(text, "\r\n\r\n") : NULL;
+  size_t len = end != NULL ? (size_t) (end - text) + 4 : strlen(text);
+  if (held)
+    fault_kick_arm(conn, FAULT_KICK_HOLD);
+  bool written = (!held || fault_kick_await(conn)) && fault_conn_write(conn, text, len);
+  if (held)
+    fault_kick_done(conn);
+  return keep(written);
+}
+
 enum fault_end fault_path_serve(struct fault_conn *conn, const char *path)
 {
   const char *rest;
+  bool held = false;
+  char *text = scripted(conn->server, path, &held);
+  if (text != NULL) {
+    enum fault_end scripted_end = serve_scripted(conn, text, held);
+    free(text);
+    return scripted_end;
+  }
   const struct path *found = find_path(path, &rest);
   struct path_args args = {.n = found->n, .m = found->m, .end = found->end};
   char *end;

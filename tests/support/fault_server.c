@@ -335,6 +335,46 @@ char *fault_server_last_body(struct fault_server *server, size_t *len)
   return copy;
 }
 
+static void script(struct fault_server *server, const char *path, const char *text, bool held)
+{
+  struct fault_script *found;
+  pthread_mutex_lock(&server->mutex);
+  for (found = server->scripts; found != NULL && strcmp(found->path, path) != 0; found = found->next)
+    ;
+  if (found == NULL) {
+    found = calloc(1, sizeof *found);
+    if (found == NULL || (found->path = strdup(path)) == NULL)
+      support_die("out of memory");
+    found->next = server->scripts;
+    server->scripts = found;
+  }
+  free(found->text);
+  found->text = strdup(text);
+  found->held = held;
+  pthread_mutex_unlock(&server->mutex);
+}
+
+void fault_server_answer(struct fault_server *server, const char *path, const char *text)
+{
+  script(server, path, text, false);
+}
+
+void fault_server_answer_held(struct fault_server *server, const char *path, const char *text)
+{
+  script(server, path, text, true);
+}
+
+static void scripts_free(struct fault_script *scripts)
+{
+  while (scripts != NULL) {
+    struct fault_script *next = scripts->next;
+    free(scripts->path);
+    free(scripts->text);
+    free(scripts);
+    scripts = next;
+  }
+}
+
 void fault_server_stop(struct fault_server *server)
 {
   if (server == NULL)
@@ -357,5 +397,6 @@ void fault_server_stop(struct fault_server *server)
   free(server->last_head);
   free(server->last_body);
   free(server->last_tls_name);
+  scripts_free(server->scripts);
   free(server);
 }

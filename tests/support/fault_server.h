@@ -115,6 +115,11 @@ char *fault_server_last_body(struct fault_server *server, size_t *len);
 /* The name the latest TLS client asked for (SNI), "" for none. */
 char *fault_server_last_tls_name(struct fault_server *server);
 
+/* From now on requests for exactly this path (without query) get these bytes, HEAD those of the head, and keep the
+ * connection. Again: replaces the text. The held form: once fault_server_release lets it go. */
+void fault_server_answer(struct fault_server *server, const char *path, const char *text);
+void fault_server_answer_held(struct fault_server *server, const char *path, const char *text);
+
 /* Both return how many connections they reached, after the bytes were handed to the kernel. release lets go up to
  * `max` held requests, longest held first. */
 int32_t fault_server_poison(struct fault_server *server);
