@@ -53,7 +53,7 @@ static void check(struct cpool__url_cache *cache, const char *base, const char *
   must(strncasecmp(base, "https://", 8) != 0 || strncasecmp(out, "https://", 8) == 0);
   const char *path = strchr(out, ':') + 3;
   path += strcspn(path, "/?#");
-  must(*path == '/'); /* there is always a path */
+  must(*path == '/');             /* there is always a path */
   if (strstr(base, "/.") != NULL) /* a caller's dots stay where a Location has no path */
     return;
   why = cpool__redirect_resolve(again, base, out);

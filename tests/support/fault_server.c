@@ -7,6 +7,7 @@
 
 #include "support/blackhole.h"
 #include "support/fault_conn.h"
+#include "support/wait.h"
 
 #include <errno.h>
 #include <netinet/in.h>
