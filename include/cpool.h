@@ -518,6 +518,10 @@ typedef struct cpool_request {
    * - Each is a new request under the same session, to an address of its own, which the address policy has to allow.
    *   acquire, connect and read times begin anew, total_timeout_ms covers all. */
   int32_t max_redirects;
+  /* W3C Trace Context: headers of these names, checked: CPOOL_EINVAL when malformed, among headers as well, or
+   * tracestate without traceparent. They replace the session's, and go as they are with each repeat and redirect, also
+   * to other origins: ids are no secrets. NULL: none. */
+  const char *traceparent, *tracestate;
 } cpool_request;
 
 CPOOL_API void cpool_request_init_sized(cpool_request *, size_t size);

@@ -11,6 +11,7 @@
 #include "http/pool.h"
 #include "http/request.h"
 #include "http/session.h"
+#include "http/trace.h"
 
 static bool idempotent(const char *method)
 {
@@ -241,9 +242,7 @@ static int submit(cpool_session *session, const cpool_request *own, cpool_op *ou
   struct shape shape = {0};
   struct cpool__request limits = {0};
   struct cpool__request *req = NULL;
-  int rc = check(own);
-  if (rc == CPOOL_OK)
-    rc = pick_all(session, own, &limits);
+  int rc = pick_all(session, own, &limits);
   if (rc != CPOOL_OK)
     return rc;
   rc = cpool__http_enter(pool);
@@ -315,7 +314,14 @@ int cpool_submit(cpool_session *session, const cpool_request *request, cpool_op 
   if (rc == CPOOL_OK)
     rc = cpool__struct_read(&own, sizeof own, request, "request");
   if (rc == CPOOL_OK)
-    rc = submit(session, &own, out);
+    rc = check(&own);
+  if (rc == CPOOL_OK) {
+    struct cpool__trace_headers trace;
+    rc = cpool__trace_add(&trace, &own);
+    if (rc == CPOOL_OK)
+      rc = submit(session, &own, out);
+    cpool__trace_fini(&trace);
+  }
   if (rc != CPOOL_OK && rc != CPOOL_EFORK)
     atomic_fetch_add_explicit(&session->pool->refused_count, 1, memory_order_relaxed);
   return rc;

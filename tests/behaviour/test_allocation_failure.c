@@ -21,7 +21,16 @@
 #include "support/fault_server.h"
 #include "support/wait.h"
 
-enum { DEADLINE_MS = 10000, BLOCKED_MS = 300, MOST_RUNS = 3000, BYTES = 20000, ROUNDS = 2, BATCH = 8, LEFT_MS = 5000 };
+enum {
+  DEADLINE_MS = 10000,
+  BLOCKED_MS = 300,
+  MOST_RUNS = 3000,
+  BYTES = 20000,
+  ROUNDS = 2,
+  BATCH = 8,
+  LEFT_MS = 5000,
+  MANY_HEADERS = 20
+};
 
 /* ------------------------------------------------------------------------------------------------------------- memory */
 
@@ -161,6 +170,9 @@ static void take(const cpool_event *event)
 static void submit(struct run *run, struct ask *ask, int kind)
 {
   static const cpool_header headers[] = {{"X-Test", "yes"}};
+  cpool_header many[MANY_HEADERS];
+  for (int i = 0; i < MANY_HEADERS; i++)
+    many[i] = headers[0];
   char url[128];
   cpool_request request;
   uint16_t port = kind == GET_REFUSED ? run->peers->refusing_port : fault_server_port(run->peers->server);
@@ -174,6 +186,11 @@ static void submit(struct run *run, struct ask *ask, int kind)
   request.url = url;
   if (kind == GET_ELSEWHERE || kind == POST_AGAIN)
     request.max_redirects = 3;
+  if (kind == GET_ELSEWHERE) { /* with more headers than the trace has room for on the stack */
+    request.traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    request.headers = many;
+    request.header_count = MANY_HEADERS;
+  }
   if (kind == POST_ECHO || kind == POST_AGAIN) {
     request.body = "echoed";
     request.body_len = 6;
