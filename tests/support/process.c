@@ -1,6 +1,7 @@
 /* process: a real server as a child: started, waited for until it accepts, stopped and reaped by its pid */
 #include "support/process_child.h"
 
+#include "support/raw_client.h"
 #include "support/wait.h"
 
 #include <arpa/inet.h>
@@ -78,6 +79,14 @@ static bool accepts(uint16_t port)
   return accepted;
 }
 
+static bool accepts_unix(const char *path)
+{
+  int fd = raw_connect_unix(path);
+  if (fd >= 0)
+    close(fd);
+  return fd >= 0;
+}
+
 static bool has_ended(const struct process *process)
 {
   return wait_fd(process->pid_fd, POLLIN, 0) != 0;
@@ -86,7 +95,8 @@ static bool has_ended(const struct process *process)
 static bool is_ready_or_ended(void *ctx)
 {
   struct process *process = ctx;
-  return has_ended(process) || (accepts(process->port) && (process->tls_port == 0 || accepts(process->tls_port)));
+  return has_ended(process) || (accepts(process->port) && (process->tls_port == 0 || accepts(process->tls_port)) &&
+                                (process->unix_path[0] == '\0' || accepts_unix(process->unix_path)));
 }
 
 bool process_run(struct process *process, const char *const *argv)

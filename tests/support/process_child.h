@@ -21,7 +21,7 @@ struct process {
 struct process *process_new(void);
 void process_write(const struct process *process, const char *name, const char *data, size_t len);
 
-/* `argv` ends with NULL. True once all ports accept; false after printing why. */
+/* `argv` ends with NULL. True once all its listeners accept; false after printing why. */
 bool process_run(struct process *process, const char *const *argv);
 
 #endif
