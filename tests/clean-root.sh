@@ -4,12 +4,21 @@
 # 1. debootstrap makes a minimal root from the mirror that this machine's apt uses; a tarball of it is kept for two weeks
 # 2. HEAD is exported into a fresh copy of it, with this machine's name service, proxy, certificate and apt settings
 # 3. both commands run inside, in mount and pid namespaces of their own, so that nothing of them stays behind
+# With --backports only tests/run.sh runs, against the libcurl of Debian's backports; where none can be had the script says
+# so and exits with 77.
 # It needs root (or sudo) and the right to make namespaces; without them it fails, it does not pass.
 set -u
 root=$(cd "$(dirname "$0")/.." && pwd -P)
 . "$root/tests/packages.sh"
 suite=bookworm
 limit_s=1500 # for each command
+commands=(examples/quickstart.sh tests/run.sh) backports=no
+
+case $* in
+  "") ;;
+  --backports) commands=(tests/run.sh) backports=yes ;;
+  *) echo "usage: tests/clean-root.sh [--backports]" >&2 && exit 2 ;;
+esac
 
 die() {
   echo "bare Debian: NOT TESTED: $*" >&2
@@ -46,6 +55,23 @@ apt_proxy=""
 eval "$(apt-config shell apt_proxy Acquire::http::Proxy)"
 [ -z "$apt_proxy" ] || [ "$apt_proxy" = DIRECT ] || export http_proxy=${http_proxy:-$apt_proxy}
 
+# Prints the version that the backports have of libcurl.
+backports_libcurl() {
+  local apt=(-o Dir::Etc::sourcelist="$work/apt.list" -o Dir::Etc::sourceparts=/dev/null
+    -o Dir::State::lists="$work/apt" -o Dir::Cache="$work/apt")
+  mkdir -p "$work/apt/partial" && echo "deb $mirror $suite-backports main" >"$work/apt.list" &&
+    timeout 120 apt-get "${apt[@]}" update -qq >/dev/null 2>&1 &&
+    apt-cache "${apt[@]}" madison libcurl4-openssl-dev |
+    awk -F' *[|] *' -v suite="$suite-backports/" 'index($3, suite) { print $2; exit }'
+}
+
+if [ $backports = yes ]; then
+  libcurl=$(backports_libcurl)
+  [ -n "$libcurl" ] || { echo "backports: no libcurl can be had from $mirror $suite-backports: not tested" && exit 77; }
+  echo "backports: libcurl $libcurl"
+  apt_sources+=$'\n'"$mirror $suite-backports"
+fi
+
 base=$cache/$suite-$arch.tar
 find "$base" -mtime +14 -delete 2>/dev/null
 if [ ! -f "$base" ]; then
@@ -72,6 +98,8 @@ git -c safe.directory="$root" -C "$root" archive HEAD | tar -C "$inside/opt/libc
 
 awk '{ print "deb", $1, $2, "main" }' <<<"$apt_sources" >"$inside/etc/apt/sources.list"
 cp -L /etc/resolv.conf /etc/hosts "$inside/etc/"
+[ $backports = no ] ||
+  printf 'Package: *curl*\nPin: release n=%s-backports\nPin-Priority: 990\n' "$suite" >"$inside/etc/apt/preferences"
 for dir in auth.conf.d keyrings trusted.gpg.d; do
   [ ! -d /etc/apt/$dir ] || cp -RL /etc/apt/$dir "$inside/etc/apt/"
 done
@@ -108,7 +136,7 @@ run_inside() {
 }
 
 failed=0
-for command in examples/quickstart.sh tests/run.sh; do
+for command in "${commands[@]}"; do
   began=$SECONDS
   run_inside "$command"
   status=$?

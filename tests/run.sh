@@ -11,9 +11,9 @@ usage() {
   cat <<'END'
 usage: tests/run.sh [options]
   --all               also: gcc and clang with warnings as errors, the suite under AddressSanitizer + UBSan and under
-                      ThreadSanitizer, failing allocations, fuzzing, format, a short run of the benchmarks, and everything
-                      once more on a bare Debian
-  --no-clean-root     with --all: without the bare Debian
+                      ThreadSanitizer, failing allocations, fuzzing, format, a short run of the benchmarks, everything
+                      once more on a bare Debian, and there against the libcurl of Debian's backports
+  --no-clean-root     with --all: without the bare Debian and the backports
   --filter REGEX      only the tests whose name (unit.wheel, behaviour.close, ...) matches; no other checks
   --fuzz-seconds N    how long each fuzz target runs (30)
   --update-docs       write docs/OPTIONS.md anew from the option tables, then stop
@@ -236,6 +236,15 @@ on_bare_debian() {
   count 1 0
 }
 
+against_backports() {
+  "$root/tests/clean-root.sh" --backports </dev/null
+  case $? in
+    0) count 1 0 ;;
+    77) skipped=$((skipped + 1)) ;; # it has said why
+    *) return 1 ;;
+  esac
+}
+
 # ---- The run --------------------------------------------------------------------------------------------------------
 
 trap finish EXIT
@@ -285,4 +294,5 @@ if [ $all = yes ] && [ -z "$filter" ]; then
   stage "format" formatted
   [ ! -e "$root/bench/run.sh" ] || stage "benchmarks, quick" bench_smoke
   [ $clean_root = no ] || stage "bare Debian" on_bare_debian
+  [ $clean_root = no ] || stage "libcurl of Debian's backports" against_backports
 fi

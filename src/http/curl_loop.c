@@ -24,6 +24,17 @@
 /* libcurl looks at its idle connections when a transfer starts, at most once in 1000 ms. */
 enum { PRUNE_AFTER_MS = 1001 };
 
+enum { LOOKS_AT_FITTING_SINCE = 0x080600 };
+
+/* What libcurl wants at once, again and again, without a socket or a request in between, it gets once a millisecond: 8.14 asks
+ * for it as long as a transfer is paused whose connection the peer has ended. */
+enum { KICKS_IN_A_ROW = 8 };
+
+bool cpool__curl_since(unsigned int version)
+{
+  return curl_version_info(CURLVERSION_NOW)->version_num >= version;
+}
+
 static void run(struct cpool__curl *curl, int fd, int mask)
 {
   int running;
@@ -33,7 +44,9 @@ static void run(struct cpool__curl *curl, int fd, int mask)
 
 static void kick(struct cpool__task *task)
 {
-  run(cpool__container_of(task, struct cpool__curl, kick_task), CURL_SOCKET_TIMEOUT, 0);
+  struct cpool__curl *curl = cpool__container_of(task, struct cpool__curl, kick_task);
+  curl->kick_count++;
+  run(curl, CURL_SOCKET_TIMEOUT, 0);
 }
 
 static void on_timer(struct cpool__timer *timer)
@@ -47,6 +60,8 @@ static int timer_wish(CURLM *multi, long timeout_ms, void *user)
   struct cpool__curl *curl = user;
   cpool_runtime *rt = curl->pool->rt;
   (void) multi;
+  if (timeout_ms == 0 && curl->kick_count >= KICKS_IN_A_ROW)
+    timeout_ms = 1;
   if (timeout_ms == 0)
     cpool__runtime_defer(rt, &curl->kick_task);
   else
@@ -80,6 +95,7 @@ void cpool__curl_socket_event(void *owner, int fd, uint32_t events)
     /* libcurl shows a header when its line is whole: its bytes are signs of life before */
     if (conn->owner->req != NULL)
       conn->owner->req->activity_ms = cpool__runtime_now_ms(conn->pool->rt);
+    conn->owner->curl->kick_count = 0;
     run(conn->owner->curl, fd, curl_mask(events));
   }
 }
@@ -156,6 +172,7 @@ static void drop_reaped(struct cpool__curl *curl)
 static void start_pruner(struct cpool__curl *curl)
 {
   curl->pruner->touched = true;
+  curl->kick_count = 0;
   if (curl_multi_add_handle(curl->multi, curl->pruner->easy) == CURLM_OK)
     cpool__list_push_back(&curl->active, &curl->pruner->link);
   else
@@ -189,19 +206,36 @@ static void prune(struct cpool__timer *timer)
   prune_soon(curl);
 }
 
+/* A connection over TLS that libcurl 8 is closing waits for the peer's goodbye: it is told that the socket has ended. False: that was all it
+ * needed. */
+static bool still_there(struct cpool__curl *curl, const struct cpool__conn *conn)
+{
+  int fd = conn->fd;
+  uint64_t number = conn->number;
+  run(curl, fd, CURL_CSELECT_IN | CURL_CSELECT_OUT);
+  conn = cpool__conn_by_fd(curl->pool, fd);
+  return conn != NULL && conn->number == number;
+}
+
 /* The quick way: a transfer to the same host and address makes libcurl look at each idle connection that leads there, and close what is
- * dead, before it looks whether one fits. None does: the transfer asks for another kind of address than any connection was made with. */
+ * dead, before it looks whether one fits. None does: the transfer asks for another kind of address than any connection was made with.
+ * From 8.6 on it looks only at those that fit; so they have to, and there must be none that is alive. */
 static void reap(struct cpool__task *task)
 {
   struct cpool__curl *curl = cpool__container_of(task, struct cpool__curl, reap_task);
+  bool fitting = cpool__curl_since(LOOKS_AT_FITTING_SINCE);
   if (cpool__list_empty(&curl->closing) || !pruner_ready(curl))
     return;
   struct cpool__conn *conn =
       cpool__container_of(cpool__list_pop_front(&curl->closing), struct cpool__conn, closing_link);
+  if (fitting && (!cpool__list_empty(&conn->route->group.idle) || !still_there(curl, conn))) {
+    cpool__runtime_defer(curl->pool->rt, task);
+    return;
+  }
   CURL *easy = curl->pruner->easy;
   curl_easy_setopt(easy, CURLOPT_CURLU, conn->route->origin->url);
   cpool__transfer_set_address(curl->pruner, conn);
-  curl_easy_setopt(easy, CURLOPT_IPRESOLVE, (long) CURL_IPRESOLVE_V6);
+  curl_easy_setopt(easy, CURLOPT_IPRESOLVE, fitting ? (long) CURL_IPRESOLVE_WHATEVER : (long) CURL_IPRESOLVE_V6);
   curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 0L);
   curl->reaped = conn->route; /* its URL must outlive the transfer, the connection will not */
   cpool__route_use(curl->reaped);

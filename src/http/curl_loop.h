@@ -15,6 +15,9 @@ struct cpool__conn;
 struct cpool__route;
 struct cpool__transfer;
 
+/* Whether the libcurl in use is this version (0xXXYYZZ) or newer; how it differs is said where it matters. */
+bool cpool__curl_since(unsigned int version);
+
 struct cpool__curl {
   cpool_http *pool;
   struct cpool__identity *identity;
@@ -25,6 +28,7 @@ struct cpool__curl {
   struct cpool__list routes;
   struct cpool__timer timer;    /* libcurl's wish */
   struct cpool__task kick_task; /* libcurl wants to run now */
+  uint32_t kick_count;          /* of them without anything else in between */
   struct cpool__task done_task; /* libcurl may have finished transfers */
   struct cpool__list closing;   /* connections shut down that libcurl was not made to look at yet */
   struct cpool__task reap_task; /* has it look */

@@ -1,4 +1,4 @@
-/* framing: Content-Length and Transfer-Encoding of a response */
+/* framing: Content-Length, Transfer-Encoding and Connection of a response */
 #include "http/framing.h"
 
 #include <string.h>
@@ -39,14 +39,33 @@ static int64_t parse_length(const char *value, size_t len)
   return length;
 }
 
+/* A list of tokens (RFC 9110 section 5.6.1). */
+static void note_connection(struct cpool__framing *framing, const char *value, size_t len)
+{
+  const char *end = value + len;
+  while (value < end) {
+    size_t token_len = 0;
+    while (value + token_len < end && strchr(", \t", value[token_len]) == NULL)
+      token_len++;
+    if (token_len == 5 && strncasecmp(value, "close", token_len) == 0)
+      framing->close = true;
+    if (token_len == 10 && strncasecmp(value, "keep-alive", token_len) == 0)
+      framing->keep_alive = true;
+    value += token_len + 1;
+  }
+}
+
 bool cpool__framing_line(struct cpool__framing *framing, const char *line, size_t len)
 {
   size_t value_len;
   const char *value;
   switch (len == 0 ? 0 : line[0] | 0x20) {
   case 'h':
-    if (len > 5 && memcmp(line, "HTTP/", 5) == 0)
+    if (len > 5 && memcmp(line, "HTTP/", 5) == 0) {
       cpool__framing_init(framing);
+      framing->http_1 = len > 7 && memcmp(line + 5, "1.", 2) == 0;
+      framing->http_1_0 = framing->http_1 && line[7] == '0';
+    }
     return true;
   case 't':
     if (value_of(line, len, "transfer-encoding:", &value_len) != NULL)
@@ -57,6 +76,9 @@ bool cpool__framing_line(struct cpool__framing *framing, const char *line, size_
   default:
     return true;
   }
+  value = value_of(line, len, "connection:", &value_len);
+  if (value != NULL)
+    note_connection(framing, value, value_len);
   value = value_of(line, len, "content-length:", &value_len);
   if (value == NULL)
     return true;
@@ -72,4 +94,13 @@ bool cpool__framing_doubtful(const struct cpool__framing *framing, int status_co
   if (framing->transfer_encoding && framing->content_length >= 0)
     return true;
   return status_code == 204 && (framing->transfer_encoding || framing->content_length > 0);
+}
+
+bool cpool__framing_last(const struct cpool__framing *framing, int status_code, bool head)
+{
+  bool no_body = head || status_code < 200 || status_code == 204 || status_code == 304;
+  if (!framing->http_1)
+    return false;
+  return framing->close || (framing->http_1_0 && !framing->keep_alive) ||
+         (!no_body && !framing->transfer_encoding && framing->content_length < 0);
 }

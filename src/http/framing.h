@@ -10,6 +10,8 @@
 struct cpool__framing {
   int64_t content_length; /* -1: none */
   bool transfer_encoding;
+  bool http_1, http_1_0;  /* the version of the status line: HTTP/1.x; HTTP/1.0 */
+  bool close, keep_alive; /* options of the Connection field */
 };
 
 void cpool__framing_init(struct cpool__framing *framing);
@@ -19,5 +21,7 @@ bool cpool__framing_line(struct cpool__framing *framing, const char *line, size_
 /* Whether the connection must not be used again although libcurl would: a length beside a transfer coding, or a body announced where there is
  * none (204). */
 bool cpool__framing_doubtful(const struct cpool__framing *framing, int status_code);
+/* Whether the connection ends with this response (RFC 9112 sections 6.3 and 9.3). `head`: it answers a HEAD request. */
+bool cpool__framing_last(const struct cpool__framing *framing, int status_code, bool head);
 
 #endif

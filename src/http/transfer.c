@@ -165,7 +165,7 @@ bool cpool__transfer_start(struct cpool__request *req, struct cpool__conn *conn)
   transfer->req = req;
   transfer->conn = conn;
   transfer->hand_over = !conn->in_curl;
-  transfer->confirmed = transfer->refused_open = transfer->paused = transfer->touched = false;
+  transfer->confirmed = transfer->refused_open = transfer->paused = transfer->touched = transfer->last = false;
   transfer->abort = CPOOL__ABORT_NONE;
   transfer->begin_count = 0;
   transfer->waited = conn->waited;
@@ -179,6 +179,7 @@ bool cpool__transfer_start(struct cpool__request *req, struct cpool__conn *conn)
     return false;
   }
   curl->untouched_count++;
+  curl->kick_count = 0;
   cpool__list_push_back(&curl->active, &transfer->link);
   cpool__conn_begin(conn, transfer);
   cpool__request_active(req, transfer);
@@ -230,6 +231,10 @@ static void settle_conn(struct cpool__transfer *transfer, bool succeeded, bool b
   } else if (transfer->confirmed && conn->tls != NULL && cpool__tls_pending(conn->tls)) { /* bytes behind the answer */
     cpool__conn_unreserve(conn);
     cpool__conn_retire(conn, CPOOL__CLOSE_UNSOLICITED);
+  } else if (transfer->confirmed &&
+             (transfer->last || transfer->forbid_reuse)) { /* libcurl 8 takes its time over TLS */
+    cpool__conn_unreserve(conn);
+    cpool__conn_retire(conn, conn->reason != CPOOL__CLOSE_NONE ? conn->reason : CPOOL__CLOSE_RESPONSE);
   } else if (transfer->confirmed) {
     cpool__conn_end(conn);
   } else if (transfer->abort == CPOOL__ABORT_CALLER) { /* reserved, libcurl had not come to it */
@@ -284,6 +289,7 @@ void cpool__transfer_resume(struct cpool__transfer *transfer)
 {
   struct cpool__conn *conn = transfer->conn;
   transfer->paused = false;
+  transfer->curl->kick_count = 0;
   transfer->req->activity_ms = cpool__runtime_now_ms(transfer->req->pool->rt);
   if (conn != NULL && conn->fd >= 0)
     cpool__poller_want(cpool__runtime_poller(transfer->req->pool->rt), conn->fd, EPOLLIN);

@@ -38,6 +38,7 @@ struct cpool__transfer {
   bool refused_open; /* libcurl wanted to dial by itself */
   bool touched;      /* libcurl has begun it */
   bool paused;
+  bool last;   /* the head says that the connection ends with this response */
   bool waited; /* its new connection had waited for a request: the peer may have given it up as if it had been used */
   enum cpool__transfer_abort abort;
   int begin_count; /* times libcurl was about to send */

@@ -53,8 +53,11 @@ static size_t on_header(char *line, size_t one, size_t len, void *user)
   }
   switch (cpool__response_head_line(&req->resp, line, len, (size_t) req->pool->options.max_header_bytes)) {
   case CPOOL__RESPONSE_OK:
-    if (req->resp.head_complete && cpool__framing_doubtful(&transfer->framing, req->resp.status_code))
+    if (!req->resp.head_complete)
+      return len;
+    if (cpool__framing_doubtful(&transfer->framing, req->resp.status_code))
       forbid_reuse(transfer, CPOOL__CLOSE_RESPONSE);
+    transfer->last = cpool__framing_last(&transfer->framing, req->resp.status_code, req->kind == CPOOL__KIND_HEAD);
     return len;
   case CPOOL__RESPONSE_NO_MEMORY:
     transfer->abort = CPOOL__ABORT_MEMORY;

@@ -19,8 +19,10 @@
 #include "http/tls.h"
 #include "http/transfer.h"
 
-/* libcurl sends a smaller body together with the head, and counts both as the request's size. */
-enum { BODY_APART_BYTES = 64 * 1024 };
+/* libcurl sends a smaller body together with the head, and counts both as the request's size; from 8.8 on any body. */
+enum { BODY_APART_BYTES = 64 * 1024, BODY_COUNTED_SINCE = 0x080800 };
+
+enum { HEAD_TOO_LARGE = 100 /* CURLE_TOO_LARGE, of libcurl 8.6 and newer */ };
 
 void cpool__transfer_begun(struct cpool__transfer *transfer, struct cpool__conn *conn, bool reused)
 {
@@ -53,7 +55,7 @@ void cpool__transfer_measure(struct cpool__transfer *transfer)
   long sent = 0;
   curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &sent);
   req->resp.bytes_sent += (uint64_t) sent;
-  if (req->body_len >= BODY_APART_BYTES) {
+  if (req->body_len >= BODY_APART_BYTES && !cpool__curl_since(BODY_COUNTED_SINCE)) {
     curl_off_t uploaded = 0;
     curl_easy_getinfo(transfer->easy, CURLINFO_SIZE_UPLOAD_T, &uploaded);
     req->resp.bytes_sent += (uint64_t) uploaded;
@@ -68,7 +70,7 @@ static void classify(struct cpool__transfer *transfer, CURLcode code, bool tls, 
   const char *detail = transfer->error_text[0] != '\0' ? transfer->error_text : curl_easy_strerror(code);
   int status, layer = CPOOL_LAYER_HTTP, native = (int) code;
   char reason[128];
-  switch (code) {
+  switch ((int) code) {
   case CURLE_COULDNT_CONNECT:
   case CURLE_COULDNT_RESOLVE_HOST:
     if (req->open_errno == ENOMEM) {
@@ -129,7 +131,7 @@ static void classify(struct cpool__transfer *transfer, CURLcode code, bool tls, 
     break;
   case CURLE_RECV_ERROR:
     /* also what libcurl says of a malformed chunk, and of a head beyond its own cap of 300 KiB */
-    status = strstr(detail, "chunked") != NULL                      ? CPOOL_EPROTOCOL
+    status = strstr(detail, "chunk") != NULL                        ? CPOOL_EPROTOCOL
              : strstr(detail, "Too large response headers") != NULL ? CPOOL_EHEADERS_TOO_LARGE
              : req->resp.status_code != 0 || req->resp.header_count > 0 || req->resp.head_complete ? CPOOL_ETRUNCATED
                                                                                                    : CPOOL_ERESET;
@@ -140,6 +142,9 @@ static void classify(struct cpool__transfer *transfer, CURLcode code, bool tls, 
   case CURLE_FILESIZE_EXCEEDED:
   case CURLE_HTTP_RETURNED_ERROR:
     status = CPOOL_EPROTOCOL;
+    break;
+  case HEAD_TOO_LARGE:
+    status = CPOOL_EHEADERS_TOO_LARGE;
     break;
   case CURLE_OUT_OF_MEMORY:
     /* libcurl 7.88 reports a single header line beyond its own cap like this */

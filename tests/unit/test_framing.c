@@ -83,6 +83,41 @@ static void a_length_beside_a_coding_and_a_body_of_a_204_end_the_connection(void
   assert_false(cpool__framing_doubtful(&framing, 304));
 }
 
+/* Lines separated by '|'. */
+static bool last(const char *head, int status_code, bool to_head)
+{
+  struct cpool__framing framing;
+  cpool__framing_init(&framing);
+  while (*head != '\0') {
+    size_t len = strcspn(head, "|");
+    assert_true(cpool__framing_line(&framing, head, len));
+    head += head[len] == '|' ? len + 1 : len;
+  }
+  return cpool__framing_last(&framing, status_code, to_head);
+}
+
+static void the_head_tells_whether_the_connection_goes_on(void **state)
+{
+  (void) state;
+  assert_false(last("HTTP/1.1 200 OK|Content-Length: 5", 200, false));
+  assert_false(last("HTTP/1.1 200 OK|Transfer-Encoding: chunked", 200, false));
+  assert_false(last("HTTP/1.1 200 OK|Content-Length: 5|Connection: keep-alive, closed", 200, false));
+  assert_true(last("HTTP/1.1 200 OK|Content-Length: 5|Connection: close", 200, false));
+  assert_true(last("HTTP/1.1 200 OK|Content-Length: 5|CONNECTION:\tfoo ,\tClose\r\n", 200, false));
+  assert_true(last("HTTP/1.0 200 OK|Content-Length: 5", 200, false));
+  assert_false(last("HTTP/1.0 200 OK|Content-Length: 5|Connection: Keep-Alive", 200, false));
+}
+
+static void a_body_that_lasts_to_the_end_is_the_last(void **state)
+{
+  (void) state;
+  assert_true(last("HTTP/1.1 200 OK", 200, false));
+  assert_false(last("HTTP/1.1 200 OK", 200, true));
+  assert_false(last("HTTP/1.1 204 No Content", 204, false));
+  assert_false(last("HTTP/1.1 304 Not Modified", 304, false));
+  assert_false(last("HTTP/2 200", 200, false));
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -91,6 +126,8 @@ int main(void)
       cmocka_unit_test(a_second_length_that_differs_is_refused),
       cmocka_unit_test(an_interim_answer_does_not_count),
       cmocka_unit_test(a_length_beside_a_coding_and_a_body_of_a_204_end_the_connection),
+      cmocka_unit_test(the_head_tells_whether_the_connection_goes_on),
+      cmocka_unit_test(a_body_that_lasts_to_the_end_is_the_last),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
