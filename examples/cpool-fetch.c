@@ -11,6 +11,7 @@
 #include <cpool.h>
 
 #include "fetch_bar.h"
+#include "fetch_file.h"
 #include "fetch_options.h"
 #include "fetch_tally.h"
 
@@ -24,8 +25,10 @@ struct fetch {
   cpool_op *ops;       /* one per slot; 0: free. Needed for the cancel only */
   int32_t *free_slots; /* a stack */
   int32_t free_count;
-  int64_t submitted; /* refused ones included */
-  int senseless;     /* the library refused the very first request of a command line */
+  int64_t submitted;        /* refused ones included */
+  struct fetch_file output; /* of -o */
+  int output_error;         /* the errno for which it could not be written */
+  int senseless;            /* the library refused the very first request of a command line */
   struct fetch_tally tally;
   struct fetch_bar bar;
 };
@@ -112,6 +115,7 @@ static int fetch_start(struct fetch *fetch)
   session.headers = options->headers;
   session.header_count = options->header_count;
   session.ca_file = options->ca_file;
+  session.max_redirects = options->location ? FETCH_MAX_REDIRECTS : 0;
   status = cpool_session_new(&fetch->session, fetch->pool, &session);
   if (status != CPOOL_OK)
     goto refused;
@@ -163,6 +167,17 @@ static void cancel_all(struct fetch *fetch)
   }
 }
 
+/* The body, when it is that of an answer which counts as one. */
+static void write_output(struct fetch *fetch, const cpool_event *event)
+{
+  size_t len = 0;
+  const void *body = cpool_response_body(event->response, &len);
+  if (fetch->output.fd < 0 || fetch->tally.ok == 0)
+    return;
+  if (fetch_file_write(&fetch->output, body, len) != 0 || fetch_file_keep(&fetch->output) != 0)
+    fetch->output_error = errno;
+}
+
 /* Takes events out until none is in flight and nothing is left to submit. */
 static void run(struct fetch *fetch)
 {
@@ -178,6 +193,7 @@ static void run(struct fetch *fetch)
     for (int i = 0; i < count; i++) {
       cpool_op *op = events[i]->user;
       fetch_tally_event(&fetch->tally, events[i]);
+      write_output(fetch, events[i]);
       *op = 0;
       fetch->free_slots[fetch->free_count++] = (int32_t) (op - fetch->ops);
     }
@@ -238,7 +254,7 @@ static int report(struct fetch *fetch, double wall_s)
 
 int main(int argc, char **argv)
 {
-  struct fetch fetch = {.q = NULL};
+  struct fetch fetch = {.output = {-1, NULL, NULL}};
   int result = 0;
   enum fetch_action action = fetch_options_parse(&fetch.options, argc, argv);
   if (action != FETCH_RUN) {
@@ -247,6 +263,11 @@ int main(int argc, char **argv)
   }
   catch_signals();
   raise_fd_limit(max_connections(&fetch.options) + SPARE_FDS);
+  if (fetch.options.output != NULL && fetch_file_open(&fetch.output, fetch.options.output) != 0) {
+    fprintf(stderr, "cpool-fetch: -o %s: %s\n", fetch.options.output, strerror(errno));
+    result = 2;
+    goto done;
+  }
   result = fetch_start(&fetch);
   if (result != 0)
     goto done;
@@ -262,6 +283,10 @@ int main(int argc, char **argv)
   fetch_bar_end(&fetch.bar, fetch.tally.requests, fetch.options.requests, fetch.tally.failed);
   wait_for_close(&fetch);
   result = report(&fetch, wall_s);
+  if (fetch.output_error != 0) {
+    fprintf(stderr, "cpool-fetch: -o %s: %s\n", fetch.options.output, strerror(fetch.output_error));
+    result = 1;
+  }
   if (interrupted)
     result = 128 + interrupted;
 
@@ -271,6 +296,7 @@ done:
   cpool_queue_free(fetch.q);
   free(fetch.free_slots);
   free(fetch.ops);
+  fetch_file_drop(&fetch.output);
   fetch_options_free(&fetch.options);
   return result;
 }

@@ -47,6 +47,7 @@ int fetch_print_json(const struct fetch_result *result)
   }
   add_number(root, "opened", (double) result->stats.opened, &failed);
   add_number(root, "reused", (double) result->stats.reused, &failed);
+  add_number(root, "redirects", (double) result->stats.redirects, &failed);
   add_number(root, "bytes", (double) result->stats.bytes_received, &failed);
   add_number(root, "wall_s", result->wall_s, &failed);
   add_number(root, "cpu_s", result->cpu_s, &failed);

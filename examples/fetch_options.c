@@ -18,7 +18,7 @@ enum { METHOD_BYTES = 32 };
 static const char usage[] =
     "usage: cpool-fetch [options] URL... | -\n"
     "\n"
-    "Fetches URLs through one connection pool and reports how that went; bodies are counted, not kept.\n"
+    "Fetches URLs through one connection pool and reports how that went; bodies are counted, and kept with -o.\n"
     "With - the URLs are read from standard input, one a line.\n"
     "\n"
     "  -n N                 requests in all, spread over the URLs in turn (the number of URLs)\n"
@@ -26,6 +26,8 @@ static const char usage[] =
     "  -X METHOD            GET, or POST with -d\n"
     "  -H 'NAME: VALUE'     header; up to 64 times\n"
     "  -d BODY              body of each request; @FILE reads it, @- from standard input\n"
+    "  -L, --location       follow up to 10 redirects of each request\n"
+    "  -o FILE              write the body of the one request to FILE, - for standard output\n"
     "      --cacert FILE    trust these certificates (PEM) instead of the system's\n"
     "      --timeout MS     longest time of one request, waiting for a connection included (60000)\n"
     "      --max-per-host N connections to one host (CONCURRENCY)\n"
@@ -42,6 +44,7 @@ static const struct option long_options[] = {
     {"timeout", required_argument, NULL, OPTION_TIMEOUT},
     {"max-per-host", required_argument, NULL, OPTION_MAX_PER_HOST},
     {"json", no_argument, NULL, OPTION_JSON},
+    {"location", no_argument, NULL, 'L'},
     {"help", no_argument, NULL, OPTION_HELP},
     {"version", no_argument, NULL, OPTION_VERSION},
     {NULL, 0, NULL, 0},
@@ -63,7 +66,7 @@ static enum fetch_action bad_option(const char *text, int option)
 {
   if (option == 0)
     return bad_usage("%s: unknown option", text);
-  if (option < OPTION_CACERT)
+  if (option < OPTION_CACERT && text[1] != '-')
     return bad_usage("unknown option -%c", option);
   return bad_usage("%.*s takes no value", (int) strcspn(text, "="), text);
 }
@@ -180,6 +183,8 @@ static enum fetch_action check(struct fetch_options *out, const char *body_text,
   int error = out->ca_file != NULL ? unreadable(out->ca_file) : 0;
   if (error != 0)
     return bad_usage("--cacert %s: %s", out->ca_file, strerror(error));
+  if (out->output != NULL && (requests > 1 || out->url_count > 1))
+    return bad_usage("-o %s: for one request only", out->output);
   out->requests = requests != 0 ? requests : (int64_t) out->url_count;
   out->concurrency = (int32_t) (concurrency < out->requests ? concurrency : out->requests);
   return FETCH_RUN;
@@ -193,7 +198,7 @@ enum fetch_action fetch_options_parse(struct fetch_options *out, int argc, char 
   int option;
   memset(out, 0, sizeof *out);
   opterr = 0; /* the messages are ours, one line each */
-  while (action == FETCH_RUN && (option = getopt_long(argc, argv, ":n:c:X:H:d:h", long_options, NULL)) != -1) {
+  while (action == FETCH_RUN && (option = getopt_long(argc, argv, ":n:c:X:H:d:Lo:h", long_options, NULL)) != -1) {
     switch (option) {
     case 'n':
       action = set_number(&requests, "-n", optarg, 1000000000000);
@@ -210,6 +215,12 @@ enum fetch_action fetch_options_parse(struct fetch_options *out, int argc, char 
     case 'd':
       body_text = optarg;
       action = set_body(out, optarg);
+      break;
+    case 'L':
+      out->location = 1;
+      break;
+    case 'o':
+      out->output = optarg;
       break;
     case OPTION_CACERT:
       out->ca_file = optarg;

@@ -7,7 +7,7 @@
 
 #include <cpool.h>
 
-enum { FETCH_MAX_HEADERS = 64, FETCH_MAX_CONCURRENCY = 100000 };
+enum { FETCH_MAX_HEADERS = 64, FETCH_MAX_CONCURRENCY = 100000, FETCH_MAX_REDIRECTS = 10 };
 
 struct fetch_options {
   int64_t requests;     /* in all, spread over the URLs in turn */
@@ -16,7 +16,9 @@ struct fetch_options {
   int64_t timeout_ms;   /* 0: the library's defaults */
   const char *method;   /* NULL: GET, or POST with a body */
   const char *ca_file;  /* NULL: the system's */
+  const char *output;   /* file for the body of the one request, "-": standard output; NULL: bodies are only counted */
   int json;
+  int location; /* follow redirects */
   cpool_header headers[FETCH_MAX_HEADERS];
   size_t header_count;
   char *body; /* NULL: none */

@@ -76,6 +76,7 @@ void fetch_print_table(const struct fetch_result *result)
 {
   const struct fetch_tally *tally = result->tally;
   const cpool_http_stats *stats = &result->stats;
+  uint64_t sent = stats->requests + stats->redirects;
   char received[CELL_BYTES], cpu[CELL_BYTES], wall[CELL_BYTES];
   printf("requests        %lld in %s, %.0f per second; CPU time %s\n", (long long) tally->requests,
          duration(wall, (uint64_t) (result->wall_s * 1e6)),
@@ -84,7 +85,9 @@ void fetch_print_table(const struct fetch_result *result)
   printf("answered        %lld with 2xx or 3xx\n", (long long) tally->ok);
   print_failures(tally);
   printf("sockets opened  %llu; %.1f %% of the requests reused one\n", (unsigned long long) stats->opened,
-         stats->requests != 0 ? 100.0 * (double) stats->reused / (double) stats->requests : 0.0);
+         sent != 0 ? 100.0 * (double) stats->reused / (double) sent : 0.0);
+  if (stats->redirects != 0)
+    printf("redirects       %llu\n", (unsigned long long) stats->redirects);
   printf("received        %s\n", amount(received, stats->bytes_received));
   print_phases(result);
 }

@@ -7,6 +7,9 @@
 
 #include <cmocka.h>
 
+#include <dirent.h>
+#include <sys/stat.h>
+
 #include <cjson/cJSON.h>
 
 #include "behaviour/examples_fixture.h"
@@ -155,6 +158,11 @@ static void bad_usage_is_one_reason_and_status_2(void **state)
       {{"--json=3", "http://u/"}, "--json takes no value"},
       {{"--help=3", "http://u/"}, "--help takes no value"},
       {{"--cacert", "/", "http://u/"}, "--cacert /: Is a directory"},
+      {{"-L", "-z", "http://u/"}, "unknown option -z"},
+      {{"--location=3", "http://u/"}, "--location takes no value"},
+      {{"-o"}, "-o needs a value"},
+      {{"-o", "file", "-n", "2", "http://u/"}, "-o file: for one request only"},
+      {{"-o", "file", "http://u/", "http://u/"}, "-o file: for one request only"},
       {{"-X", "G T", "http://u/"}, "-X G T: not a method"},
       {{"-X", "", "http://u/"}, "-X : not a method"},
       {{"-X", "CONNECT", "http://u/"}, "-X CONNECT: not available"},
@@ -421,6 +429,109 @@ static void cacert_decides_whom_to_trust(void **state)
   assert_contains(f->out, "CPOOL_ETLS_VERIFY");
 }
 
+static void location_follows_redirects(void **state)
+{
+  struct fixture *f = *state;
+  cJSON *json = RUN_JSON(f, 0, "-n", "20", url(f, "/redirect/2"));
+  assert_int_equal(number(json, "redirects"), 0);
+  assert_int_equal(fault_server_requests(f->server), 20);
+  cJSON_Delete(json);
+  json = RUN_JSON(f, 0, "-n", "20", "-L", url(f, "/redirect/2"));
+  assert_int_equal(number(json, "redirects"), 60);
+  assert_int_equal(number(json, "ok"), 20);
+  assert_int_equal(fault_server_requests(f->server), 100);
+  cJSON_Delete(json);
+  json = RUN_JSON(f, 1, "--location", url(f, "/redirect/10"), url(f, "/redirect/9"), url(f, "/redirect-loop"));
+  assert_int_equal(number(cJSON_GetObjectItemCaseSensitive(json, "errors"), "CPOOL_EREDIRECT"), 2);
+  cJSON_Delete(json);
+  assert_int_equal(RUN(f, "cpool-fetch", "-L", url(f, "/redirect/0")), 0);
+  assert_contains(f->out, "redirects       1\n");
+}
+
+/* Of the directory that the child's files are in, too. */
+static int files_in(struct fixture *f)
+{
+  int count = 0;
+  DIR *dir = opendir(f->dir);
+  assert_non_null(dir);
+  while (readdir(dir) != NULL)
+    count++;
+  closedir(dir);
+  return count;
+}
+
+static void output_is_a_file_when_the_answer_is_whole(void **state)
+{
+  struct fixture *f = *state;
+  char path[PATH_BYTES];
+  snprintf(path, sizeof path, "%s/body", f->dir);
+  assert_int_equal(RUN(f, "cpool-fetch", "-o", path, url(f, "/ok")), 0);
+  assert_contains(f->out, "answered        1 ");
+  char *body = read_text(f, "body");
+  assert_string_equal(body, "hello");
+  free(body);
+  int files = files_in(f);
+  assert_int_equal(RUN(f, "cpool-fetch", "-L", "-o", path, url(f, "/redirect-to?/bytes/3000000")), 0);
+  body = read_text(f, "body");
+  assert_int_equal(strlen(body), 3000000);
+  assert_int_equal(body[2999999], fault_pattern(2999999));
+  free(body);
+  /* what fails leaves the old one, and nothing beside it */
+  static const char *const failing[] = {"/status/404", "/fin-midbody", "/reset-before-answer"};
+  for (size_t i = 0; i < sizeof failing / sizeof *failing; i++) {
+    assert_int_equal(RUN(f, "cpool-fetch", "-o", path, url(f, failing[i])), 1);
+    body = read_text(f, "body");
+    assert_int_equal(strlen(body), 3000000);
+    free(body);
+  }
+  assert_int_equal(files_in(f), files);
+  assert_int_equal(RUN(f, "cpool-fetch", "-o", "/does/not/exist", url(f, "/ok")), 2);
+  assert_contains(f->err, "cpool-fetch: -o /does/not/exist: No such file");
+  assert_int_equal(RUN(f, "cpool-fetch", "-o", f->dir, url(f, "/ok")), 2);
+  assert_contains(f->err, "Is a directory");
+}
+
+static void an_interrupted_output_leaves_nothing(void **state)
+{
+  struct fixture *f = *state;
+  char path[PATH_BYTES];
+  snprintf(path, sizeof path, "%s/body", f->dir);
+  assert_int_equal(RUN(f, "cpool-fetch", url(f, "/ok")), 0);
+  int files = files_in(f);
+  const char *args[] = {"-o", path, url(f, "/hold-body"), NULL};
+  start(f, "cpool-fetch", args, NULL, -1);
+  assert_held(f, 1);
+  kill(f->pid, SIGINT);
+  assert_int_equal(end(f), 130);
+  assert_int_equal(files_in(f), files);
+}
+
+static void output_to_what_is_no_file_is_written_in_place(void **state)
+{
+  struct fixture *f = *state;
+  struct stat status;
+  assert_int_equal(RUN(f, "cpool-fetch", "-o", "-", url(f, "/ok")), 0);
+  assert_string_equal(f->out, "hello"); /* and the report is out of the way */
+  assert_contains(f->err, "answered        1 ");
+  assert_int_equal(RUN(f, "cpool-fetch", "--json", "-o", "-", url(f, "/status/404")), 1);
+  assert_string_equal(f->out, "");
+  assert_contains(f->err, "\"HTTP 404\":1");
+  assert_int_equal(RUN(f, "cpool-fetch", "-o", "/dev/null", url(f, "/ok")), 0);
+  assert_true(stat("/dev/null", &status) == 0 && S_ISCHR(status.st_mode));
+  assert_int_equal(RUN(f, "cpool-fetch", "-o", "/dev/full", url(f, "/ok")), 1);
+  assert_contains(f->err, "cpool-fetch: -o /dev/full: No space left");
+  char path[PATH_BYTES], link[PATH_BYTES];
+  snprintf(path, sizeof path, "%s/body", f->dir);
+  snprintf(link, sizeof link, "%s/link", f->dir);
+  write_file(path, "old", 3);
+  assert_int_equal(symlink(path, link), 0);
+  assert_int_equal(RUN(f, "cpool-fetch", "-o", link, url(f, "/ok")), 0);
+  assert_true(lstat(link, &status) == 0 && S_ISLNK(status.st_mode));
+  char *body = read_text(f, "body");
+  assert_string_equal(body, "hello");
+  free(body);
+}
+
 /* Reads on until the text read so far has `part`. */
 static void read_until(int fd, char *text, size_t size, const char *part)
 {
@@ -481,6 +592,10 @@ int main(void)
       CASE(method_headers_and_body_reach_the_server),
       CASE(a_request_ends_at_the_timeout),
       CASE(cacert_decides_whom_to_trust),
+      CASE(location_follows_redirects),
+      CASE(output_is_a_file_when_the_answer_is_whole),
+      CASE(an_interrupted_output_leaves_nothing),
+      CASE(output_to_what_is_no_file_is_written_in_place),
       CASE(the_bar_is_for_terminals),
   };
   return cmocka_run_group_tests(cases, NULL, NULL);
