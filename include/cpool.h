@@ -106,6 +106,7 @@ extern "C" {
   X(CPOOL_EHEADERS_TOO_LARGE, -53, "the response headers exceed the cap")                                              \
   X(CPOOL_EBODY_TOO_LARGE, -54, "the response body exceeds the cap")                                                   \
   X(CPOOL_EREDIRECT, -55, "a redirect cannot be followed")                                                             \
+  X(CPOOL_EPROXY, -57, "the proxy made no tunnel to the host")                                                         \
   X(CPOOL_EINTERNAL, -90, "libcurl failed in a way that has no other status")
 
 enum cpool_status {
@@ -135,7 +136,7 @@ typedef struct cpool_error {
   size_t size;
   int32_t status; /* enum cpool_status */
   int32_t layer;  /* enum cpool_layer */
-  int32_t native; /* errno, c-ares or libcurl code behind it; 0: none */
+  int32_t native; /* errno, c-ares or libcurl code behind it, for CPOOL_EPROXY the proxy's answer; 0: none */
   int32_t flags;  /* enum cpool_error_flags */
   char text[256]; /* one line for people: what failed, which value, what was allowed */
 } cpool_error;
@@ -282,7 +283,7 @@ enum cpool_address_policy {
 enum cpool_tls_version { CPOOL_TLS_1_2 = 12, CPOOL_TLS_1_3 = 13 };
 
 /* Meaning, range, default and whether live: docs/OPTIONS.md, made from the same table that checks the values.
- * *Host* means scheme + host + port (+ unix socket path), summed over identities and addresses. */
+ * *Host* means scheme + host + port (+ unix socket path or proxy), summed over identities and addresses. */
 typedef struct cpool_http_options {
   size_t size;
   int32_t max_connections; /* sockets open at a time */
@@ -290,7 +291,7 @@ typedef struct cpool_http_options {
   int32_t max_pending;    /* requests waiting for a connection */
   int32_t max_closing;    /* sockets shut down but not yet closed */
   int32_t max_origins;    /* hosts remembered; one without requests in flight makes room for a new one */
-  int32_t max_identities; /* different TLS and address settings among the sessions in use */
+  int32_t max_identities; /* different TLS, address and proxy settings among the sessions in use */
   int32_t max_requests_per_connection;
   int32_t address_policy;           /* enum cpool_address_policy; default of the sessions */
   int64_t acquire_timeout_ms;       /* submit until dispatch */
@@ -426,7 +427,8 @@ CPOOL_API void cpool_histogram_init_sized(cpool_histogram *, size_t size);
 CPOOL_API int cpool_http_histogram_get(cpool_http *, int32_t phase, cpool_histogram *out);
 
 typedef struct cpool_origin_stats {
-  char origin[304]; /* "https://example.com:8443", or "http://name:80 via /path" for a unix socket, cut to fit */
+  /* "https://example.com:8443"; behind a unix socket or proxy with " via /path" or " via http://proxy:3128"; cut to fit */
+  char origin[304];
   int64_t total_connections, acquired_connections, idle_connections, connecting_connections;
   int64_t pending_requests, max_connections;
   uint64_t requests, succeeded, failed, opened, reused;
@@ -444,7 +446,7 @@ typedef struct cpool_header {
   const char *value; /* field content (RFC 9110 section 5.5); "" is sent as an empty value */
 } cpool_header;
 
-/* Sessions with equal TLS, address and socket settings share connections; others never do. Base URL, headers and
+/* Sessions with equal TLS, address, socket and proxy settings share connections; others never do. Base URL, headers and
  * credentials belong to the request and do not keep connections apart. */
 typedef struct cpool_session_options {
   size_t size;
@@ -467,6 +469,18 @@ typedef struct cpool_session_options {
    * (CPOOL_ETLS_VERIFY), also with tls_verify off (RFC 7469 section 2.4 says how the digest is made) */
   const char *pinned_public_key;
   int32_t max_redirects; /* default CPOOL_OFF; see cpool_request */
+  /* 1: what `proxy` and `no_proxy` do not say is read now, by getenv, from http_proxy (lower case alone), https_proxy
+   * and HTTPS_PROXY, all_proxy and ALL_PROXY, no_proxy and NO_PROXY; credentials may stand in these URLs. */
+  int32_t proxy_from_env;
+  /* "http://host:port", "https://host:port" or "socks5://host:port" (also socks5h://, the same); without port 80, 443,
+   * 1080. Requests go through a tunnel that it makes (CONNECT, RFC 1928), http ones too. It resolves their host names,
+   * which the address policy does not see then: that judges the proxy's own address, and addresses in URLs. */
+  const char *proxy;
+  /* For the proxy alone: Basic (RFC 7617), for SOCKS5 at most 255 bytes each (RFC 1929). Not in its URL. */
+  const char *proxy_username, *proxy_password;
+  /* Hosts without proxy, with commas between: "*"; a name, for itself and all below it; an address; a block such as
+   * "10.0.0.0/8". ":port" behind a name or address limits it to that port. */
+  const char *no_proxy;
 } cpool_session_options;
 
 CPOOL_API void cpool_session_options_init_sized(cpool_session_options *, size_t size);
@@ -477,7 +491,8 @@ CPOOL_API int cpool_session_options_set(cpool_session_options *, const char *key
 /* The pool's default session, without base URL or headers; belongs to the pool. NULL only for a NULL pool. */
 CPOOL_API cpool_session *cpool_http_session(cpool_http *);
 /* Gives a session; cheap. copies. *out is untouched on failure. Files are read when the first connection needs
- * them: a bad one ends requests with CPOOL_ETLS_CONFIG. CPOOL_EFULL: max_identities; CPOOL_ECLOSED; CPOOL_ENOMEM. */
+ * them: a bad one ends requests with CPOOL_ETLS_CONFIG. CPOOL_EINVAL names the option, or the environment variable;
+ * CPOOL_EFULL: max_identities; CPOOL_ECLOSED; CPOOL_ENOMEM. */
 CPOOL_API int cpool_session_new(cpool_session **out, cpool_http *,
                                 const cpool_session_options *options) CPOOL_MUST_CHECK;
 /* Requests in flight keep what they need. */
@@ -494,7 +509,7 @@ typedef struct cpool_request {
   const char *method; /* a token; NULL: GET, or POST with a body. CONNECT is refused */
   const char *url;    /* http or https; see base_url. User and password are refused, the fragment is not sent */
   const cpool_header *headers; /* not those of framing and connection: Content-Length, Transfer-Encoding, Connection,
-                                  Keep-Alive, Proxy-Connection, Upgrade, TE, Trailer, Expect */
+                                  Keep-Alive, Proxy-Connection, Proxy-Authorization, Upgrade, TE, Trailer, Expect */
   size_t header_count;
   const void *body;
   size_t body_len;
@@ -558,7 +573,7 @@ typedef struct cpool_response_info {
   /* as enum cpool_http_phase; CPOOL_OFF: did not happen */
   int64_t queue_us, dns_us, connect_us, tls_us, first_byte_us, total_us;
   uint64_t bytes_sent, bytes_received;
-  char remote_address[64]; /* "192.0.2.1:443", "[2001:db8::1]:443" or "unix"; "" if none */
+  char remote_address[64]; /* "192.0.2.1:443", "[2001:db8::1]:443" or "unix", a proxy's where there is one; "": none */
   int32_t redirects;       /* followed */
 } cpool_response_info;
 

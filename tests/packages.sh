@@ -11,7 +11,8 @@ PACKAGES_BUILD="gcc=gcc libc6-dev=/usr/include/stdio.h make=make cmake=cmake nin
   libcjson-dev=pc:libcjson"
 PACKAGES_QUICKSTART="$PACKAGES_BUILD nginx-light=nginx openssl=openssl"
 PACKAGES_TEST="$PACKAGES_BUILD g++=g++ libcmocka-dev=pc:cmocka openssl=openssl
-  nginx-light=nginx haproxy=haproxy dnsmasq-base=dnsmasq nghttp2-server=nghttpd python3=python3"
+  nginx-light=nginx haproxy=haproxy dnsmasq-base=dnsmasq nghttp2-server=nghttpd python3=python3
+  tinyproxy-bin=tinyproxy microsocks=microsocks"
 PACKAGES_ALL="$PACKAGES_TEST clang=clang libclang-rt-14-dev=/usr/lib/llvm-14/lib/clang/14.0.6/lib/linux
   llvm=llvm-symbolizer clang-format-14=clang-format-14 git=git debootstrap=debootstrap util-linux=unshare"
 

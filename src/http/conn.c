@@ -153,6 +153,12 @@ struct cpool__conn *cpool__conn_by_ends(cpool_http *pool, const char *remote_hos
   return NULL;
 }
 
+bool cpool__conn_tls_pending(const struct cpool__conn *conn)
+{
+  return (conn->tls != NULL && cpool__tls_pending(conn->tls)) ||
+         (conn->outer_tls != NULL && cpool__tls_pending(conn->outer_tls));
+}
+
 void cpool__conn_begin(struct cpool__conn *conn, struct cpool__transfer *owner)
 {
   if (conn->state == CPOOL__CONN_IDLE || conn->state == CPOOL__CONN_STOCK) {
@@ -214,6 +220,8 @@ void cpool__conn_retire(struct cpool__conn *conn, enum cpool__close_reason reaso
   /* libcurl asks a socket by a peek whether it is alive: nothing may be left to read */
   char scrap[4096];
   shutdown(conn->fd, SHUT_RDWR);
+  if (conn->outer_tls != NULL)
+    cpool__tls_drain(conn->outer_tls);
   if (conn->tls != NULL)
     cpool__tls_drain(conn->tls);
   while (recv(conn->fd, scrap, sizeof scrap, MSG_DONTWAIT) > 0)
@@ -241,7 +249,7 @@ static void leave_tables(struct cpool__conn *conn)
   cpool__link_remove(&conn->port_link);
   cpool__poller_forget(cpool__runtime_poller(pool->rt), conn->fd);
   pool->conns[conn->fd] = NULL;
-  conn->tls = NULL;
+  conn->tls = conn->outer_tls = NULL;
   conn_move(conn, CPOOL__CONN_GONE);
   pool->gone_count++;
   cpool__http_touch(pool);

@@ -61,8 +61,9 @@ struct cpool__conn {
   bool unix_socket;
   bool waited; /* connected, and kept for a request to come, before its first one */
   uint16_t local_port;
-  ino_t inode; /* of the socket: libcurl 7 closes one whose connect it found failed without a word */
-  void *tls;   /* OpenSSL's object, libcurl's own; NULL: plain, not begun yet, or another TLS library */
+  ino_t inode;     /* of the socket: libcurl 7 closes one whose connect it found failed without a word */
+  void *tls;       /* OpenSSL's object, libcurl's own; NULL: plain, not begun yet, or another TLS library */
+  void *outer_tls; /* the same of the connection to an https proxy, when `tls` is that to the host inside of it */
   int64_t dns_us, connect_us;
   struct cpool__address remote;
   char remote_host[CPOOL__ADDRESS_TEXT];
@@ -106,6 +107,8 @@ void cpool__idle_rules_changed(struct cpool__conn *conn);
 void cpool__idle_event(struct cpool__conn *conn);
 /* Something can be read from it (bytes, end, error): it must not be used again. */
 bool cpool__idle_peek(const struct cpool__conn *conn);
+/* OpenSSL holds bytes of it that were received and not asked for. */
+bool cpool__conn_tls_pending(const struct cpool__conn *conn);
 /* Why a connection that is or should have been idle has to go. */
 enum cpool__close_reason cpool__idle_verdict(const struct cpool__conn *conn);
 

@@ -198,6 +198,7 @@ static void prune(struct cpool__timer *timer)
     CURL *easy = curl->pruner->easy;
     curl_easy_setopt(easy, CURLOPT_CURLU, NULL);
     curl_easy_setopt(easy, CURLOPT_CONNECT_TO, NULL);
+    cpool__transfer_set_proxy(curl->pruner, NULL, NULL);
     memset(&curl->pruner->connect_address, 0, sizeof curl->pruner->connect_address);
     curl_easy_setopt(easy, CURLOPT_URL, "http://127.0.0.1:9/"); /* never reached: OPENSOCKET refuses */
     curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
@@ -234,6 +235,9 @@ static void reap(struct cpool__task *task)
   }
   CURL *easy = curl->pruner->easy;
   curl_easy_setopt(easy, CURLOPT_CURLU, conn->route->origin->url);
+  /* libcurl files a tunnel under the host at its end, whichever proxy made it. This one is never reached. */
+  cpool__transfer_set_proxy(curl->pruner, conn->route->origin->proxy != CPOOL__PROXY_NONE ? "http://127.0.0.1:9" : NULL,
+                            NULL);
   cpool__transfer_set_address(curl->pruner, conn);
   curl_easy_setopt(easy, CURLOPT_IPRESOLVE, fitting ? (long) CURL_IPRESOLVE_WHATEVER : (long) CURL_IPRESOLVE_V6);
   curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 0L);

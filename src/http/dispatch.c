@@ -144,6 +144,8 @@ static void on_done(struct cpool__dial *dial)
     return;
   }
   cpool_error error = dial->result.error;
+  if (dialling->route->origin->proxy != CPOOL__PROXY_NONE) /* the text names the host that was dialled */
+    snprintf(error.text, sizeof error.text, "proxy %.248s", dial->result.error.text);
   error.flags |= CPOOL_ERROR_NOTHING_SENT;
   if (error.status == CPOOL_ECONNECT || error.status == CPOOL_EDNS_FAILED)
     error.flags |= CPOOL_ERROR_RETRIABLE;
@@ -163,6 +165,13 @@ static void dial(struct cpool__request *req, struct cpool__conn *conn)
 {
   cpool_http *pool = req->pool;
   struct cpool__route *route = req->route;
+  if (route->origin->proxy != CPOOL__PROXY_NONE && route->origin->inside &&
+      route->identity->address_policy == CPOOL_ADDRESS_PUBLIC) { /* what a proxy makes of a name is not seen here */
+    cpool__conn_free(conn, CPOOL__CLOSE_DIAL);
+    cpool__request_fail(req, CPOOL_EADDRESS, CPOOL_LAYER_CONNECT, 0, CPOOL_ERROR_NOTHING_SENT,
+                        "%.200s: the address policy allows public addresses only", route->origin->key);
+    return;
+  }
   struct cpool__dialling *dialling = cpool__calloc(1, sizeof *dialling);
   if (dialling != NULL) {
     dialling->route = route;

@@ -50,9 +50,11 @@ bool cpool__token_valid(const char *text)
 /* These describe the connection or the framing, which the library decides. */
 static bool is_reserved(const char *name, size_t len)
 {
-  static const char *const reserved[] = {
-      "content-length", "transfer-encoding", "connection", "keep-alive", "proxy-connection", "upgrade", "te", "trailer",
-      "expect"};
+  static const char *const reserved[] = {"content-length",   "transfer-encoding",
+                                         "connection",       "keep-alive",
+                                         "proxy-connection", "proxy-authorization",
+                                         "upgrade",          "te",
+                                         "trailer",          "expect"};
   for (size_t i = 0; i < sizeof reserved / sizeof reserved[0]; i++) {
     if (cpool__names_equal(name, len, reserved[i], strlen(reserved[i])))
       return true;

@@ -16,7 +16,7 @@ struct cpool__header_list {
   size_t count, bytes;      /* bytes: of the lines, each with its CRLF */
 };
 
-/* Checks names (token; Content-Length, Transfer-Encoding, Connection, Keep-Alive, Proxy-Connection, Upgrade, TE,
+/* Checks names (token; Content-Length, Transfer-Encoding, Connection, Keep-Alive, Proxy-Connection, Proxy-Authorization, Upgrade, TE,
  * Trailer and Expect are the library's), values (no control bytes but TAB) and that all of them fit into
  * CPOOL__HEAD_MAX_BYTES. CPOOL_OK or CPOOL_EINVAL (recorded, names the header, never its value). */
 int cpool__headers_check(const cpool_header *headers, size_t count);

@@ -7,15 +7,23 @@
 #include "base/memory.h"
 #include "core/error.h"
 #include "http/pool.h"
+#include "http/proxy.h"
 
-/* X(text field of the identity and of the session's options) */
-#define TEXT_FIELDS(X)                                                                                                 \
+/* X(text field of the identity and of the session's options); the same of the session's proxies. */
+#define OPTION_FIELDS(X)                                                                                               \
   X(ca_file)                                                                                                           \
   X(client_cert_file)                                                                                                  \
   X(client_key_file)                                                                                                   \
   X(client_key_password)                                                                                               \
   X(unix_socket_path)                                                                                                  \
   X(pinned_public_key)
+#define PROXY_FIELDS(X)                                                                                                \
+  X(http_proxy)                                                                                                        \
+  X(https_proxy)                                                                                                       \
+  X(http_proxy_userpwd)                                                                                                \
+  X(https_proxy_userpwd)                                                                                               \
+  X(no_proxy)
+#define TEXT_FIELDS(X) OPTION_FIELDS(X) PROXY_FIELDS(X)
 
 /* A key is FIXED_BYTES of numbers, then per text a length and its bytes with their NUL, so that the texts are used
  * where they stand. */
@@ -33,13 +41,22 @@ struct texts {
   const char *at[TEXTS];
 };
 
-static struct texts texts_of(const cpool_session_options *options)
+static struct texts texts_of(const cpool_session_options *options, const struct cpool__proxy_settings *proxies)
 {
   struct texts texts;
 #define TEXT_TAKE(field) texts.at[TEXT_##field] = options->field;
-  TEXT_FIELDS(TEXT_TAKE)
+  OPTION_FIELDS(TEXT_TAKE)
+#undef TEXT_TAKE
+#define TEXT_TAKE(field) texts.at[TEXT_##field] = proxies->field;
+  PROXY_FIELDS(TEXT_TAKE)
 #undef TEXT_TAKE
   return texts;
+}
+
+static bool has_secret(const struct texts *texts)
+{
+  return texts->at[TEXT_client_key_password] != NULL || texts->at[TEXT_http_proxy_userpwd] != NULL ||
+         texts->at[TEXT_https_proxy_userpwd] != NULL;
 }
 
 static size_t key_size(const struct texts *texts)
@@ -117,7 +134,8 @@ static struct cpool__identity *identity_new(cpool_http *pool, const char *key, s
 static void identity_free(struct cpool__identity *identity)
 {
   assert(identity->curl == NULL);
-  if (identity->client_key_password != NULL)
+  if (identity->client_key_password != NULL || identity->http_proxy_userpwd != NULL ||
+      identity->https_proxy_userpwd != NULL)
     explicit_bzero(identity + 1, identity->key_len);
   cpool__free(identity);
 }
@@ -150,7 +168,7 @@ static int take_locked(cpool_http *pool, const char *key, size_t key_len, struct
   struct cpool__identity *identity = entry == NULL ? NULL : identity_of(entry);
   if ((identity == NULL || identity->refs == 0) && ids->count >= ids->limit)
     return cpool__refuse(CPOOL_EFULL, CPOOL_LAYER_POOL,
-                         "max_identities: %d different TLS, address and socket settings are in use already",
+                         "max_identities: %d different TLS, address, socket and proxy settings are in use already",
                          (int) ids->limit);
   if (identity == NULL) {
     identity = identity_new(pool, key, key_len);
@@ -166,10 +184,11 @@ static int take_locked(cpool_http *pool, const char *key, size_t key_len, struct
   return CPOOL_OK;
 }
 
-int cpool__identity_take(cpool_http *pool, const cpool_session_options *options, struct cpool__identity **out)
+int cpool__identity_take(cpool_http *pool, const cpool_session_options *options,
+                         const struct cpool__proxy_settings *proxies, struct cpool__identity **out)
 {
   char stack[STACK_BYTES];
-  struct texts texts = texts_of(options);
+  struct texts texts = texts_of(options, proxies);
   size_t len = key_size(&texts);
   char *key = len <= sizeof stack ? stack : cpool__malloc(len);
   if (key == NULL)
@@ -180,7 +199,7 @@ int cpool__identity_take(cpool_http *pool, const cpool_session_options *options,
   int status = take_locked(pool, key, len, out);
   pthread_mutex_unlock(&pool->identities.lock);
 
-  if (options->client_key_password != NULL)
+  if (has_secret(&texts))
     explicit_bzero(key, len);
   if (key != stack)
     cpool__free(key);

@@ -1,4 +1,4 @@
-/* identity: what keeps connections apart: TLS settings, client certificate, address policy, unix socket. One libcurl
+/* identity: what keeps connections apart: TLS settings, client certificate, address policy, unix socket, proxy. One libcurl
  * multi handle each, so that a wrong match is impossible. Made and counted on any thread under the pool's lock; its
  * libcurl part belongs to the loop thread. */
 #ifndef CPOOL_HTTP_IDENTITY_H
@@ -14,6 +14,7 @@
 #include "core/runtime.h"
 
 struct cpool__curl; /* curl_loop.h: the multi and what drives it */
+struct cpool__proxy_settings;
 
 struct cpool__identity {
   struct cpool__table_entry entry;
@@ -25,6 +26,7 @@ struct cpool__identity {
   bool tls_verify;
   int32_t tls_min_version, address_policy;
   const char *ca_file, *client_cert_file, *client_key_file, *client_key_password, *unix_socket_path, *pinned_public_key;
+  const char *http_proxy, *https_proxy, *http_proxy_userpwd, *https_proxy_userpwd, *no_proxy; /* proxy.h */
   size_t key_len;
   const char *key; /* all settings, length-prefixed: equal keys are equal identities */
   /* loop thread */
@@ -39,9 +41,10 @@ struct cpool__identities {
 
 void cpool__identities_init(struct cpool__identities *ids, int32_t limit);
 void cpool__identities_fini(struct cpool__identities *ids); /* frees what is left: no references, no curl part */
-/* Finds or makes the identity of these (resolved) session options, with one reference more. CPOOL_EFULL,
+/* Finds or makes the identity of these (resolved) session options and proxies, with one reference more. CPOOL_EFULL,
  * CPOOL_ENOMEM (both recorded). */
-int cpool__identity_take(cpool_http *pool, const cpool_session_options *options, struct cpool__identity **out);
+int cpool__identity_take(cpool_http *pool, const cpool_session_options *options,
+                         const struct cpool__proxy_settings *proxies, struct cpool__identity **out);
 /* The last one removes it: at once when it has no curl part, else the loop is asked to; while the pool closes it
  * stays until cpool__identities_fini. */
 void cpool__identity_drop(struct cpool__identity *identity);

@@ -85,5 +85,6 @@ bool cpool__idle_peek(const struct cpool__conn *conn)
 enum cpool__close_reason cpool__idle_verdict(const struct cpool__conn *conn)
 {
   /* over TLS the bytes are most often the peer's goodbye */
-  return !conn->route->origin->tls && look(conn->fd) > 0 ? CPOOL__CLOSE_UNSOLICITED : CPOOL__CLOSE_PEER;
+  return !cpool__origin_encrypted(conn->route->origin) && look(conn->fd) > 0 ? CPOOL__CLOSE_UNSOLICITED
+                                                                             : CPOOL__CLOSE_PEER;
 }

@@ -83,24 +83,31 @@ static int make_room(cpool_http *pool)
   return CPOOL_OK;
 }
 
+/* `proxy`: the URL of the proxy behind "via" in the key; NULL: there is none. */
 static int origin_new(cpool_http *pool, const struct cpool__authority *authority, const char *key, size_t len,
-                      struct cpool__origin **out)
+                      const char *proxy, struct cpool__origin **out)
 {
   int rc = make_room(pool);
   if (rc != CPOOL_OK)
     return rc;
   struct cpool__address address;
-  size_t host_len = strlen(authority->host);
+  char proxy_host[CPOOL__PROXY_HOST_BYTES];
+  uint16_t port = authority->port;
+  enum cpool__proxy_kind kind = proxy != NULL ? cpool__proxy_split(proxy, proxy_host, &port) : CPOOL__PROXY_NONE;
+  const char *host = proxy != NULL ? proxy_host : authority->host;
+  size_t host_len = strlen(host);
   struct cpool__origin *org = cpool__calloc(1, sizeof *org + len + 1 + host_len + 1);
   if (org == NULL)
     return CPOOL_ENOMEM;
   memcpy(org->key, key, len);
   org->host = org->key + len + 1;
-  memcpy(org->host, authority->host, host_len);
+  memcpy(org->host, host, host_len);
   org->pool = pool;
   org->tls = authority->tls;
-  org->port = authority->port;
-  org->literal = cpool__address_parse(&address, authority->host, authority->port);
+  org->proxy = kind;
+  org->port = port;
+  org->inside = cpool__address_parse(&address, authority->host, authority->port) && !cpool__address_public(&address);
+  org->literal = cpool__address_parse(&address, host, port);
   cpool__list_init(&org->routes);
   cpool__origin_policy_init(&org->policy, 1);
   org->url = curl_url();
@@ -141,11 +148,12 @@ static int route_new(struct cpool__origin *org, struct cpool__identity *identity
   return CPOOL_OK;
 }
 
-enum { KEY_BYTES = 512 }; /* host and path are bounded: 253 and 107 bytes */
+/* Host, path and proxy are bounded: 253, 107 and CPOOL__PROXY_URL_BYTES. */
+enum { KEY_BYTES = 288 + CPOOL__PROXY_URL_BYTES };
 
-static size_t make_key(char key[KEY_BYTES], const char *name, const struct cpool__identity *identity)
+static size_t make_key(char key[KEY_BYTES], const char *name, const char *via)
 {
-  return (size_t) snprintf(key, KEY_BYTES, "%s via %s", name, identity->unix_socket_path);
+  return (size_t) snprintf(key, KEY_BYTES, "%s via %s", name, via);
 }
 
 static struct cpool__origin *find(cpool_http *pool, const char *key, size_t len)
@@ -171,13 +179,15 @@ int cpool__route_get(cpool_http *pool, const struct cpool__authority *authority,
   char joined[KEY_BYTES];
   const char *key = authority->origin;
   size_t len = strlen(key);
-  if (identity->unix_socket_path != NULL) {
-    len = make_key(joined, authority->origin, identity);
+  const char *proxy = cpool__proxy_for(identity, authority);
+  const char *via = proxy != NULL ? proxy : identity->unix_socket_path;
+  if (via != NULL) {
+    len = make_key(joined, authority->origin, via);
     key = joined;
   }
   struct cpool__origin *org = find(pool, key, len);
   if (org == NULL) {
-    int rc = origin_new(pool, authority, key, len, &org);
+    int rc = origin_new(pool, authority, key, len, proxy, &org);
     if (rc != CPOOL_OK)
       return rc;
   }
@@ -266,22 +276,29 @@ void cpool__origins_configure(cpool_http *pool)
     configure(cpool__container_of(link, struct cpool__origin, link));
 }
 
-void cpool__origins_configure_named(cpool_http *pool, const char *name)
+static void configure_via(cpool_http *pool, const char *name, const char *via)
 {
   char key[KEY_BYTES];
+  if (via == NULL)
+    return;
+  struct cpool__origin *org = find(pool, key, make_key(key, name, via));
+  if (org != NULL)
+    configure(org);
+}
+
+void cpool__origins_configure_named(cpool_http *pool, const char *name)
+{
   struct cpool__origin *org = find(pool, name, strlen(name));
   if (org != NULL)
     configure(org);
-  /* Through unix sockets. An origin that no identity talks to is not found: it is configured with its next route. */
+  /* Through unix sockets and proxies. An origin that no identity talks to is not found: it is configured with its next
+   * route. */
   for (struct cpool__link *link = cpool__list_first(&pool->identities_used); link != NULL;
        link = cpool__list_next(&pool->identities_used, link)) {
     const struct cpool__identity *identity = cpool__container_of(link, struct cpool__curl, link)->identity;
-    if (identity->unix_socket_path == NULL)
-      continue;
-    size_t len = make_key(key, name, identity);
-    org = find(pool, key, len);
-    if (org != NULL)
-      configure(org);
+    configure_via(pool, name, identity->unix_socket_path);
+    configure_via(pool, name, identity->http_proxy);
+    configure_via(pool, name, identity->https_proxy);
   }
 }
 

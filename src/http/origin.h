@@ -19,6 +19,7 @@
 #include "base/list.h"
 #include "base/table.h"
 #include "http/identity.h"
+#include "http/proxy.h"
 #include "http/url.h"
 #include "pool/admission.h"
 #include "pool/janitor.h"
@@ -40,16 +41,24 @@ struct cpool__origin {
   uint32_t use_count; /* requests, connections, dials */
   bool forgotten;
   bool tls;
-  bool literal; /* its host is an address */
+  enum cpool__proxy_kind proxy; /* what its key says behind "via" */
+  bool inside;                  /* the URL's host is an address, and not a public one */
+  bool literal;                 /* `host` is an address */
   uint16_t port;
   int prefer_family; /* AF_INET once IPv6 was found dead */
   CURLU *url;
-  char *host;                                           /* within the key's block */
+  char *host; /* to connect to, the proxy's if there is one; in the key's block */
   uint64_t requests, succeeded, failed, opened, reused; /* the first less the next two are in flight */
   char last_error[64];                                  /* of its dials, for the text of a queue timeout */
   _Atomic uint64_t row[CPOOL__ORIGIN_WORDS];
-  char key[]; /* "https://host:port", with " via /path" for a unix socket */
+  char key[]; /* "https://host:port", with " via /path" for a unix socket or " via URL" for a proxy */
 };
+
+/* Its connections begin with the TLS handshake of the host or of the proxy. */
+static inline bool cpool__origin_encrypted(const struct cpool__origin *org)
+{
+  return org->tls || org->proxy == CPOOL__PROXY_HTTPS;
+}
 
 /* An origin under one identity: its connections are interchangeable. */
 struct cpool__route {
@@ -77,7 +86,7 @@ void cpool__origin_touch(struct cpool__origin *origin);
 void cpool__origins_publish(cpool_http *pool);
 /* New pool options: limits and rules of all again. */
 void cpool__origins_configure(cpool_http *pool);
-/* New overrides for this "https://host:port": the same for it, also behind unix sockets. */
+/* New overrides for this "https://host:port": the same for it, also behind unix sockets and proxies. */
 void cpool__origins_configure_named(cpool_http *pool, const char *name);
 void cpool__origins_fini(cpool_http *pool);
 

@@ -57,7 +57,7 @@ static bool empty(const cpool_http_options *values)
 
 void cpool__overrides_apply(cpool_http *pool, const char *key, cpool_http_options *options)
 {
-  const char *via = strstr(key, " via "); /* a host behind a unix socket goes by its name alone */
+  const char *via = strstr(key, " via "); /* a host behind a unix socket or a proxy goes by its name alone */
   pthread_mutex_lock(&pool->options_lock);
   struct override *override = find(pool, key, via != NULL ? (size_t) (via - key) : strlen(key));
 #define APPLY(name)                                                                                                    \

@@ -235,7 +235,7 @@ static bool contains(const char *name, size_t len, const char *word)
 
 bool cpool__redirect_confides(const char *name, size_t len)
 {
-  /* Authorization, Proxy-Authorization, Cookie and their like; and what services call their own: X-Api-Key,
+  /* Authorization, X-Auth-Key, Cookie and their like; and what services call their own: X-Api-Key,
    * Private-Token, X-Amz-Security-Token, Ocp-Apim-Subscription-Key ... */
   static const char *const words[] = {"auth",   "cookie",     "token",     "secret",  "password",
                                       "apikey", "credential", "signature", "session", NULL};

@@ -10,6 +10,7 @@
 #include "http/curl_loop.h"
 #include "http/dispatch.h"
 #include "http/pool.h"
+#include "http/proxy_result.h"
 #include "http/session.h"
 #include "http/transfer.h"
 
@@ -182,6 +183,7 @@ static void timed_out(struct cpool__request *req, int status, int layer, const c
 {
   const char *doing = !req->dispatched || req->hop_waiting ? "waiting for a connection"
                       : req->dialling != NULL              ? "connecting"
+                      : cpool__proxy_waits(req)            ? "waiting for the proxy's tunnel"
                       : !req->sending                      ? "in the TLS handshake"
                       : req->resp.head_complete            ? "receiving the body"
                                                            : "waiting for the answer";

@@ -13,6 +13,7 @@
 #include "core/structs.h"
 #include "http/pin.h"
 #include "http/pool.h"
+#include "http/proxy.h"
 #include "http/redirect.h"
 
 enum { UNIX_PATH_BYTES = 107 }; /* sun_path without its NUL */
@@ -55,6 +56,19 @@ static const struct cpool__option option_rows[] = {
     {FIELD(max_redirects), .type = CPOOL__OPTION_INT32, .minimum = 1, .maximum = CPOOL__REDIRECT_LIMIT,
      .standard = CPOOL_OFF, .flags = CPOOL__OPTION_OFF,
      .meaning = "redirects that a request follows, one after another; off: 3xx answers are delivered as they are"},
+    {FIELD(proxy), .type = CPOOL__OPTION_TEXT,
+     .meaning =
+         "`http://`, `https://` or `socks5://`, host, port (else 80, 443, 1080): requests go through its tunnel, "
+         "which resolves their host names"},
+    {FIELD(proxy_username), .type = CPOOL__OPTION_TEXT,
+     .meaning = "for the proxy alone, as Basic or RFC 1929; without `:` unless for SOCKS5"},
+    {FIELD(proxy_password), .type = CPOOL__OPTION_TEXT, .meaning = "only with proxy_username"},
+    {FIELD(no_proxy), .type = CPOOL__OPTION_TEXT,
+     .meaning = "hosts without proxy, `,` between: `*`, a name (and all below it), an address, a block `10.0.0.0/8`; "
+                "`:port` limits a name or address"},
+    {FIELD(proxy_from_env), .type = CPOOL__OPTION_CHOICE, .standard = CPOOL_OFF, .choices = switch_choices,
+     .meaning = "what proxy and no_proxy do not say is read from http_proxy (lower case alone), https_proxy, all_proxy "
+                "and no_proxy when the session is made"},
     {.key = NULL},
 };
 
@@ -316,7 +330,12 @@ int cpool__session_make(cpool_session **out, cpool_http *pool, const cpool_sessi
     cpool__authority_free(base.owned);
     return cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "no memory for a session");
   }
-  status = cpool__identity_take(pool, &own, &session->identity);
+  struct cpool__proxy_settings proxies;
+  status = cpool__proxy_settings_make(&proxies, pool, &own);
+  if (status == CPOOL_OK) {
+    status = cpool__identity_take(pool, &own, &proxies, &session->identity);
+    cpool__proxy_settings_fini(&proxies);
+  }
   if (status != CPOOL_OK) {
     session_free(session);
     return status;

@@ -1,8 +1,10 @@
 /* tls: a look behind libcurl at its OpenSSL connection */
 #include "http/tls.h"
 
+#include <stdint.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <pthread.h>
 
 void *cpool__tls_of(CURL *easy)
 {
@@ -10,6 +12,39 @@ void *cpool__tls_of(CURL *easy)
   if (curl_easy_getinfo(easy, CURLINFO_TLS_SSL_PTR, &info) != CURLE_OK || info == NULL)
     return NULL;
   return info->backend == CURLSSLBACKEND_OPENSSL ? info->internals : NULL;
+}
+
+/* Where an SSL_CTX, which libcurl makes for each handshake, keeps the address to write to. */
+static pthread_once_t index_once = PTHREAD_ONCE_INIT;
+static int outer_index;
+
+static void make_index(void)
+{
+  outer_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+}
+
+static void on_info(const SSL *tls, int where, int value)
+{
+  (void) value;
+  void **outer = SSL_CTX_get_ex_data(SSL_get_SSL_CTX(tls), outer_index);
+  if (where == SSL_CB_HANDSHAKE_START && outer != NULL && *outer == NULL)
+    *outer = (void *) (uintptr_t) tls;
+}
+
+static CURLcode on_context(CURL *easy, void *context, void *outer)
+{
+  (void) easy;
+  if (SSL_CTX_set_ex_data(context, outer_index, outer) != 1)
+    return CURLE_OUT_OF_MEMORY;
+  SSL_CTX_set_info_callback(context, on_info);
+  return CURLE_OK;
+}
+
+void cpool__tls_watch_outer(CURL *easy, void **outer)
+{
+  pthread_once(&index_once, make_index);
+  curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, outer);
+  curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, outer != NULL ? on_context : NULL);
 }
 
 bool cpool__tls_pending(void *tls)

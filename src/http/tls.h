@@ -9,6 +9,10 @@
 /* The OpenSSL object of the connection that the handle is about to send on (in the pre-request callback); valid for as long as libcurl keeps
  * that connection. NULL: libcurl was built with another TLS library. */
 void *cpool__tls_of(CURL *easy);
+/* Has OpenSSL write the first object with which the handle's next connection begins a handshake to *outer, which is NULL
+ * and stays until the socket of that connection is closed: where TLS to a host runs inside of TLS to a proxy, libcurl
+ * shows the inner object alone. outer NULL: no more of that. */
+void cpool__tls_watch_outer(CURL *easy, void **outer);
 /* Whether the connection holds bytes that were received and not asked for. */
 bool cpool__tls_pending(void *tls);
 /* Whether its handshake took up an earlier session. */

@@ -2,6 +2,7 @@
 #include "http/transfer.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 
@@ -9,6 +10,7 @@
 #include "http/conn.h"
 #include "http/hop.h"
 #include "http/pool.h"
+#include "http/proxy_result.h"
 #include "http/request.h"
 #include "http/tls.h"
 #include "http/transfer_result.h"
@@ -36,6 +38,24 @@ static void set_identity(CURL *easy, const struct cpool__identity *identity)
     curl_easy_setopt(easy, CURLOPT_PINNEDPUBLICKEY, identity->pinned_public_key);
 }
 
+/* An https proxy is verified whatever tls_verify says, which is about the hosts; it gets neither the pin nor the client
+ * certificate. */
+static void set_proxy_rules(CURL *easy, const struct cpool__identity *identity)
+{
+  curl_easy_setopt(easy, CURLOPT_HTTPPROXYTUNNEL, 1L);
+  curl_easy_setopt(easy, CURLOPT_HEADEROPT, (long) CURLHEADER_SEPARATE); /* no header of a request goes to the proxy */
+  curl_easy_setopt(easy, CURLOPT_PROXYAUTH, (long) CURLAUTH_BASIC);
+  curl_easy_setopt(easy, CURLOPT_SOCKS5_AUTH, (long) CURLAUTH_BASIC);
+  curl_easy_setopt(easy, CURLOPT_PROXY_SSL_VERIFYPEER, 1L);
+  curl_easy_setopt(easy, CURLOPT_PROXY_SSL_VERIFYHOST, 2L);
+  curl_easy_setopt(easy, CURLOPT_PROXY_SSLVERSION,
+                   identity->tls_min_version == CPOOL_TLS_1_3 ? CURL_SSLVERSION_TLSv1_3 : CURL_SSLVERSION_TLSv1_2);
+  if (identity->ca_file != NULL) {
+    curl_easy_setopt(easy, CURLOPT_PROXY_CAINFO, identity->ca_file);
+    curl_easy_setopt(easy, CURLOPT_PROXY_CAPATH, NULL);
+  }
+}
+
 /* What never changes between the requests of one identity is set once. */
 struct cpool__transfer *cpool__transfer_new(struct cpool__curl *curl)
 {
@@ -61,6 +81,8 @@ struct cpool__transfer *cpool__transfer_new(struct cpool__curl *curl)
   curl_easy_setopt(easy, CURLOPT_MAXLIFETIME_CONN, 0L);
   cpool__transfer_set_callbacks(transfer);
   set_identity(easy, curl->identity);
+  if (curl->identity->http_proxy != NULL || curl->identity->https_proxy != NULL)
+    set_proxy_rules(easy, curl->identity);
   return transfer;
 }
 
@@ -70,6 +92,7 @@ void cpool__transfer_free(struct cpool__transfer *transfer)
   curl_multi_remove_handle(curl->multi, transfer->easy);
   cpool__link_remove(&transfer->link);
   curl_easy_cleanup(transfer->easy);
+  cpool__free(transfer->resolve);
   cpool__free(transfer);
 }
 
@@ -91,11 +114,65 @@ static void set_method(struct cpool__transfer *transfer, const struct cpool__req
   transfer->custom_method = req->method != NULL;
 }
 
+void cpool__transfer_set_proxy(struct cpool__transfer *transfer, const char *url, const char *userpwd)
+{
+  CURL *easy = transfer->easy;
+  if (url == transfer->proxy)
+    return;
+  curl_easy_setopt(easy, CURLOPT_PROXY, url != NULL ? url : "");
+  curl_easy_setopt(easy, CURLOPT_NOPROXY, url != NULL ? "" : "*"); /* either keeps libcurl from the environment */
+  curl_easy_setopt(easy, CURLOPT_PROXYUSERPWD, userpwd);
+  transfer->proxy = url;
+}
+
+static void set_route(struct cpool__transfer *transfer, const struct cpool__route *route)
+{
+  const struct cpool__identity *identity = route->identity;
+  if (route->origin->proxy == CPOOL__PROXY_NONE)
+    cpool__transfer_set_proxy(transfer, NULL, NULL);
+  else if (route->origin->tls)
+    cpool__transfer_set_proxy(transfer, identity->https_proxy, identity->https_proxy_userpwd);
+  else
+    cpool__transfer_set_proxy(transfer, identity->http_proxy, identity->http_proxy_userpwd);
+}
+
+/* A proxy goes by its name, which an https one's certificate is for. libcurl would look that up before it asks for the
+ * socket: it is told the address that was dialled, in "name:port:address", and remembers it without end. False: out of
+ * memory. */
+static bool set_resolve(struct cpool__transfer *transfer, const struct cpool__conn *conn)
+{
+  const struct cpool__origin *org = conn->route->origin;
+  bool wanted = transfer->hand_over && org->proxy != CPOOL__PROXY_NONE && !org->literal;
+  if (wanted) {
+    char address[CPOOL__ADDRESS_TEXT];
+    cpool__address_host_text(&conn->remote, address);
+    size_t size = strlen(org->host) + sizeof address + 16;
+    struct curl_slist *resolve = cpool__malloc(sizeof *resolve + size);
+    if (resolve == NULL)
+      return false;
+    resolve->next = NULL;
+    resolve->data = (char *) (resolve + 1);
+    bool v6 = conn->remote.sock.any.sa_family == AF_INET6;
+    snprintf(resolve->data, size, "%s:%u:%s%s%s", org->host, (unsigned) org->port, v6 ? "[" : "", address,
+             v6 ? "]" : "");
+    cpool__free(transfer->resolve);
+    transfer->resolve = resolve;
+    curl_easy_setopt(transfer->easy, CURLOPT_RESOLVE, resolve);
+  } else if (transfer->resolve != NULL) {
+    curl_easy_setopt(transfer->easy, CURLOPT_RESOLVE, NULL); /* it would be read again each time */
+    cpool__free(transfer->resolve);
+    transfer->resolve = NULL;
+  }
+  return true;
+}
+
 void cpool__transfer_set_address(struct cpool__transfer *transfer, const struct cpool__conn *conn)
 {
-  if (conn->unix_socket || cpool__address_equal(&transfer->connect_address, &conn->remote))
+  const struct cpool__origin *org = conn->route->origin;
+  bool as_url = org->literal || org->proxy != CPOOL__PROXY_NONE;
+  if (conn->unix_socket || (!as_url && cpool__address_equal(&transfer->connect_address, &conn->remote)))
     return;
-  if (conn->route->origin->literal) { /* the URL says it all, and libcurl has one thing less to parse per request */
+  if (as_url) { /* the URL says it all, and libcurl has one thing less to parse per request; the proxy has its own way */
     if (transfer->connect_address.len > 0)
       curl_easy_setopt(transfer->easy, CURLOPT_CONNECT_TO, NULL);
     /* equal to none: its length alone would say nothing */
@@ -123,8 +200,21 @@ static bool set_tls_sessions(struct cpool__transfer *transfer, const struct cpoo
   return true;
 }
 
-static void set_request(struct cpool__transfer *transfer, const struct cpool__request *req,
-                        const struct cpool__conn *conn)
+/* What is to be seen of a tunnel in the making: the proxy's answer, and TLS that will have TLS inside. */
+static void set_watch(struct cpool__transfer *transfer, struct cpool__conn *conn)
+{
+  const struct cpool__origin *org = conn->route->origin;
+  bool tunnel = transfer->hand_over && (org->proxy == CPOOL__PROXY_HTTP || org->proxy == CPOOL__PROXY_HTTPS);
+  bool tls = transfer->hand_over && org->tls && org->proxy == CPOOL__PROXY_HTTPS;
+  if (tunnel != transfer->watches_tunnel)
+    cpool__proxy_watch(transfer, tunnel);
+  if (tls || transfer->watches_tls)
+    cpool__tls_watch_outer(transfer->easy, tls ? &conn->outer_tls : NULL);
+  transfer->watches_tunnel = tunnel;
+  transfer->watches_tls = tls;
+}
+
+static void set_request(struct cpool__transfer *transfer, const struct cpool__request *req, struct cpool__conn *conn)
 {
   CURL *easy = transfer->easy;
   const struct cpool__origin *org = req->route->origin;
@@ -143,6 +233,8 @@ static void set_request(struct cpool__transfer *transfer, const struct cpool__re
     transfer->forbid_reuse = false;
   }
   set_method(transfer, req);
+  set_route(transfer, req->route);
+  set_watch(transfer, conn);
   cpool__transfer_set_address(transfer, conn);
   curl_easy_setopt(easy, CURLOPT_REQUEST_TARGET, req->target);
   curl_easy_setopt(easy, CURLOPT_HTTPHEADER, req->headers.nodes);
@@ -158,13 +250,16 @@ bool cpool__transfer_start(struct cpool__request *req, struct cpool__conn *conn)
       link != NULL ? cpool__container_of(link, struct cpool__transfer, link) : cpool__transfer_new(curl);
   if (transfer == NULL)
     return false;
-  if (!set_tls_sessions(transfer, req->route->origin)) {
+  transfer->hand_over = !conn->in_curl;
+  if (!set_tls_sessions(transfer, req->route->origin) || !set_resolve(transfer, conn)) {
     cpool__list_push_front(&curl->free, &transfer->link);
     return false;
   }
   transfer->req = req;
   transfer->conn = conn;
-  transfer->hand_over = !conn->in_curl;
+  transfer->tunnel_open = false;
+  transfer->tunnel_bytes = 0;
+  transfer->tunnel_looks = 0;
   transfer->confirmed = transfer->refused_open = transfer->paused = transfer->touched = transfer->last = false;
   transfer->abort = CPOOL__ABORT_NONE;
   transfer->begin_count = 0;
@@ -228,7 +323,7 @@ static void settle_conn(struct cpool__transfer *transfer, bool succeeded, bool b
   } else if (transfer->confirmed && broken) { /* libcurl would use it again */
     cpool__conn_unreserve(conn);
     cpool__conn_retire(conn, CPOOL__CLOSE_ERROR);
-  } else if (transfer->confirmed && conn->tls != NULL && cpool__tls_pending(conn->tls)) { /* bytes behind the answer */
+  } else if (transfer->confirmed && cpool__conn_tls_pending(conn)) { /* bytes behind the answer */
     cpool__conn_unreserve(conn);
     cpool__conn_retire(conn, CPOOL__CLOSE_UNSOLICITED);
   } else if (transfer->confirmed &&

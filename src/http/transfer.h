@@ -23,6 +23,7 @@ enum cpool__transfer_abort { /* why we made libcurl give up */
                              CPOOL__ABORT_MEMORY,
                              CPOOL__ABORT_FRAMING,  /* the length of the body is not to be trusted */
                              CPOOL__ABORT_REDIRECT, /* no failure: a long body of an answer that is left for the next */
+                             CPOOL__ABORT_TUNNEL,   /* the proxy's answer to CONNECT is too large */
                              CPOOL__ABORT_CALLER    /* cancel, timeout, close: the request has its status already */
 };
 
@@ -38,10 +39,13 @@ struct cpool__transfer {
   bool refused_open; /* libcurl wanted to dial by itself */
   bool touched;      /* libcurl has begun it */
   bool paused;
-  bool last;   /* the head says that the connection ends with this response */
+  bool last;        /* the head says that the connection ends with this response */
+  bool tunnel_open; /* the proxy's answer to CONNECT was read whole, and is 2xx */
   bool waited; /* its new connection had waited for a request: the peer may have given it up as if it had been used */
   enum cpool__transfer_abort abort;
-  int begin_count; /* times libcurl was about to send */
+  int begin_count;      /* times libcurl was about to send */
+  int64_t tunnel_looks; /* libcurl's calls while the tunnel is made: one per byte that it reads, and some more */
+  long tunnel_bytes; /* of the CONNECT request and the head of its answer; libcurl counts the first as the request's */
   enum cpool__close_reason_hint { CPOOL__HINT_NONE, CPOOL__HINT_REQUESTS, CPOOL__HINT_LIFETIME } hint;
   /* what the easy handle is set to */
   const struct cpool__origin *origin;
@@ -50,8 +54,10 @@ struct cpool__transfer {
   struct cpool__address connect_address;
   struct curl_slist connect_to;
   char connect_to_text[CPOOL__ADDRESS_TEXT + 8];
-  int kind; /* enum cpool__request_kind */
-  bool custom_method, forbid_reuse, fresh_connect;
+  const char *proxy;          /* the identity's text, or the pruner's; NULL: none */
+  struct curl_slist *resolve; /* the proxy's name with the address that was dialled; in one block */
+  int kind;                   /* enum cpool__request_kind */
+  bool custom_method, forbid_reuse, fresh_connect, watches_tls, watches_tunnel;
   char error_text[CURL_ERROR_SIZE];
 };
 
@@ -74,6 +80,8 @@ static inline void cpool__transfer_touch(struct cpool__transfer *transfer)
 void cpool__transfer_set_callbacks(struct cpool__transfer *transfer);
 /* libcurl tells that this transfer uses that socket. */
 void cpool__transfer_uses(struct cpool__transfer *transfer, struct cpool__conn *conn);
+/* The way of its route: a proxy, or none. */
+void cpool__transfer_set_proxy(struct cpool__transfer *transfer, const char *url, const char *userpwd);
 /* The address that libcurl is to look up its connections by, and to connect to. */
 void cpool__transfer_set_address(struct cpool__transfer *transfer, const struct cpool__conn *conn);
 struct cpool__transfer *cpool__transfer_new(struct cpool__curl *curl);

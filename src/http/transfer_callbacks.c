@@ -9,6 +9,7 @@
 #include "http/conn.h"
 #include "http/hop.h"
 #include "http/pool.h"
+#include "http/proxy_result.h"
 #include "http/redirect.h"
 #include "http/request.h"
 #include "http/tls.h"
@@ -42,6 +43,8 @@ static size_t on_header(char *line, size_t one, size_t len, void *user)
   (void) one;
   if (req == NULL)
     return len;
+  if (transfer->begin_count == 0) /* nothing was sent yet: the proxy answers a CONNECT */
+    return cpool__proxy_head_line(transfer, line, len) ? len : 0;
   if (req->resp.first_byte_us == CPOOL_OFF)
     req->resp.first_byte_us = (int64_t) (cpool__runtime_now_us(req->pool->rt) - req->begin_us);
   req->resp.bytes_received += len;
@@ -215,10 +218,12 @@ static int on_begin(void *user, char *remote_host, char *local_host, int remote_
     return CURL_PREREQFUNC_ABORT;
   }
   bool reused = conn->life.request_count > 0;
-  bool tls = conn->route->origin->tls;
+  bool tls = cpool__origin_encrypted(conn->route->origin);
+  if (!reused)
+    cpool__proxy_tunnel_used(transfer);
   /* The last look before sending. Over TLS not at the socket, where a ticket may be on its way: there the look of the
    * dispatch has to do. */
-  if (reused && (tls ? conn->tls != NULL && cpool__tls_pending(conn->tls) : cpool__idle_peek(conn))) {
+  if (reused && (tls ? cpool__conn_tls_pending(conn) : cpool__idle_peek(conn))) {
     transfer->abort = CPOOL__ABORT_STALE;
     conn->reason = cpool__idle_verdict(conn);
     return CURL_PREREQFUNC_ABORT;
@@ -229,7 +234,9 @@ static int on_begin(void *user, char *remote_host, char *local_host, int remote_
   cpool__transfer_begun(transfer, conn, reused);
   enum cpool__janitor_reason last =
       cpool__janitor_last_use(&conn->life, &conn->route->origin->rules, cpool__runtime_now_ms(req->pool->rt));
-  if (tls && conn->tls == NULL) /* what waits behind an answer could not be seen */
+  bool doubly = conn->route->origin->tls && conn->route->origin->proxy == CPOOL__PROXY_HTTPS;
+  if ((tls && conn->tls == NULL) ||
+      (doubly && conn->outer_tls == NULL)) /* what waits behind an answer could not be seen */
     forbid_reuse(transfer, CPOOL__CLOSE_RESPONSE);
   else if (last != CPOOL__JANITOR_KEEP)
     forbid_reuse(transfer, last == CPOOL__JANITOR_LIFETIME ? CPOOL__CLOSE_LIFETIME : CPOOL__CLOSE_REQUESTS);

@@ -15,6 +15,7 @@
 #include "core/error.h"
 #include "http/conn.h"
 #include "http/pool.h"
+#include "http/proxy_result.h"
 #include "http/request.h"
 #include "http/tls.h"
 #include "http/transfer.h"
@@ -53,8 +54,10 @@ void cpool__transfer_measure(struct cpool__transfer *transfer)
 {
   struct cpool__request *req = transfer->req;
   long sent = 0;
+  if (transfer->begin_count == 0)
+    return; /* what was sent, if anything, asked a proxy for a tunnel */
   curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &sent);
-  req->resp.bytes_sent += (uint64_t) sent;
+  req->resp.bytes_sent += (uint64_t) (sent - transfer->tunnel_bytes);
   if (req->body_len >= BODY_APART_BYTES && !cpool__curl_since(BODY_COUNTED_SINCE)) {
     curl_off_t uploaded = 0;
     curl_easy_getinfo(transfer->easy, CURLINFO_SIZE_UPLOAD_T, &uploaded);
@@ -62,11 +65,10 @@ void cpool__transfer_measure(struct cpool__transfer *transfer)
   }
 }
 
-/* The failure by libcurl's code. `head` and `body` tell how far the answer had come. */
-static void classify(struct cpool__transfer *transfer, CURLcode code, bool tls, cpool_error *error)
+void cpool__transfer_classify(struct cpool__transfer *transfer, CURLcode code, bool tls, const char *subject,
+                              cpool_error *error)
 {
   struct cpool__request *req = transfer->req;
-  const char *origin = req->route->origin->key;
   const char *detail = transfer->error_text[0] != '\0' ? transfer->error_text : curl_easy_strerror(code);
   int status, layer = CPOOL_LAYER_HTTP, native = (int) code;
   char reason[128];
@@ -158,7 +160,7 @@ static void classify(struct cpool__transfer *transfer, CURLcode code, bool tls, 
     status = tls && !req->sending ? CPOOL_ETLS_HANDSHAKE : CPOOL_EINTERNAL;
     layer = tls && !req->sending ? CPOOL_LAYER_TLS : CPOOL_LAYER_HTTP;
   }
-  cpool__error_set(error, status, layer, native, 0, "%s: %s", origin, detail);
+  cpool__error_set(error, status, layer, native, 0, "%s: %s", subject, detail);
 }
 
 /* Whether a unix socket could not be connected because the listener's backlog is full. libcurl 7 takes EAGAIN for a connect
@@ -230,6 +232,13 @@ void cpool__transfer_outcome(struct cpool__transfer *transfer, CURLcode code, bo
   }
   if (own_failure(transfer, &out->error))
     return;
+  if (cpool__proxy_failed(transfer, code)) {
+    cpool__proxy_outcome(transfer, code, &out->error);
+    /* it had waited for a request, and the proxy may have given it up before */
+    out->repeat = transfer->waited && out->error.native == 0 && (out->error.flags & CPOOL_ERROR_RETRIABLE) != 0 &&
+                  cpool__request_attempts(req) < CPOOL__ATTEMPTS;
+    return;
+  }
   if (listener_full(transfer, code)) {
     if (transfer->conn != NULL)
       transfer->conn->reason = CPOOL__CLOSE_DIAL;
@@ -241,7 +250,7 @@ void cpool__transfer_outcome(struct cpool__transfer *transfer, CURLcode code, bo
       transfer->abort == CPOOL__ABORT_STALE || transfer->abort == CPOOL__ABORT_REPLAY || transfer->refused_open ||
       (reused && !answered && (code == CURLE_GOT_NOTHING || code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR));
   if (!stale) {
-    classify(transfer, code, tls, &out->error);
+    cpool__transfer_classify(transfer, code, tls, req->route->origin->key, &out->error);
   } else if (cpool__request_attempts(req) < CPOOL__ATTEMPTS && (!sent || req->repeatable)) {
     out->repeat = true;
     return;

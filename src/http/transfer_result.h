@@ -18,6 +18,9 @@ struct cpool__outcome {
 void cpool__transfer_begun(struct cpool__transfer *transfer, struct cpool__conn *conn, bool reused);
 /* Takes bytes, version and times over into the response: before the handle leaves the multi. */
 void cpool__transfer_measure(struct cpool__transfer *transfer);
+/* The failure by libcurl's code. `subject` begins the text; `tls`: a handshake may have failed. */
+void cpool__transfer_classify(struct cpool__transfer *transfer, CURLcode code, bool tls, const char *subject,
+                              cpool_error *error);
 /* Judges the end, and measures. */
 void cpool__transfer_outcome(struct cpool__transfer *transfer, CURLcode code, bool tls, struct cpool__outcome *out);
 

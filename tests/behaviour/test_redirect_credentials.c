@@ -5,11 +5,11 @@
 
 /* ------------------------------------------------------------------------------------------------------ credentials */
 
-static const cpool_header confidential[] = {
-    {"Authorization", "secret-1"}, {"Cookie", "secret-2"},         {"Proxy-Authorization", "secret-3"},
-    {"X-Api-Key", "secret-4"},     {"Private-Token", "secret-5"},  {"X-Amz-Security-Token", "secret-6"},
-    {"Host", "secret-7"},          {"Idempotency-Key", "plain-1"}, {"Accept", "plain-2"},
-    {"X-Trace", "plain-3"}};
+static const cpool_header confidential[] = {{"Authorization", "secret-1"}, {"Cookie", "secret-2"},
+                                            {"X-Auth-Key", "secret-3"},    {"X-Api-Key", "secret-4"},
+                                            {"Private-Token", "secret-5"}, {"X-Amz-Security-Token", "secret-6"},
+                                            {"Host", "secret-7"},          {"Idempotency-Key", "plain-1"},
+                                            {"Accept", "plain-2"},         {"X-Trace", "plain-3"}};
 enum { CONFIDENTIAL = 7, ALL_HEADERS = 10 };
 
 static void assert_headers_arrived(struct pool_fixture *f, bool confidential_too)

@@ -110,6 +110,7 @@ static void framing_headers_are_the_librarys(void **state)
                                       "CONNECTION",
                                       "Keep-Alive",
                                       "Proxy-Connection",
+                                      "Proxy-Authorization",
                                       "Upgrade",
                                       "TE",
                                       "te",

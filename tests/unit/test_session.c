@@ -313,7 +313,7 @@ static void every_field_but_headers_and_size_has_a_key(void **state)
   (void) state;
   size_t covered = sizeof(size_t) + 2 * sizeof(size_t); /* size, headers, header_count */
   for (const struct cpool__option *option = cpool__session_option_table.options; option->key != NULL; option++) {
-    covered += option->type == CPOOL__OPTION_CHOICE ? 4 : sizeof(char *);
+    covered += option->type == CPOOL__OPTION_TEXT ? sizeof(char *) : sizeof(int32_t);
     assert_non_null(option->unit);
     assert_non_null(option->meaning);
   }
