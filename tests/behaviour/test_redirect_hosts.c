@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "dns/address.h"
+#include "support/blackhole.h"
 #include "support/dns_server.h"
 
 enum { SHORT_MS = 300, READ_MS = 3000, STEP_MS = 1100 };
@@ -269,6 +270,44 @@ static void a_wait_at_the_next_host_has_the_acquire_time(void **state)
   assert_balanced(f->pool);
 }
 
+static void a_slow_first_host_takes_nothing_from_the_wait_at_the_next(void **state)
+{
+  struct pool_fixture *f = *state;
+  char text[256];
+  open_with(f, 1, 10, 0);
+  snprintf(text, sizeof text, "HTTP/1.1 302 Found\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n", on_host(f, 2, "/ok"));
+  fault_server_answer_held(f->server, "/from", text);
+  cpool_request req = follow(f, "/from");
+  req.acquire_timeout_ms = STEP_MS;
+  cpool_op op = submit(f, &req);
+  await_held(f);
+  poll(NULL, 0, STEP_MS + SHORT_MS); /* not to wait for something, but to be slow */
+  cpool_op holder = ask_host(f, 2, "/hold");
+  eventually(counts_of(f).held == 2);
+  assert_int_equal(fault_server_release(f->server, 1), 1); /* the one that is held longer */
+  eventually(stats_of(f).redirects == 1);
+  assert_int_equal(fault_server_release(f->server, 1), 1);
+  expect_end(f, holder, CPOOL_OK);
+  expect_end(f, op, CPOOL_OK);
+}
+
+static void a_connect_to_the_next_host_has_the_connect_time(void **state)
+{
+  struct pool_fixture *f = *state;
+  struct blackhole *hole = blackhole_start(NULL, 0);
+  assert_non_null(hole);
+  open_pool(f, NULL);
+  moved(f, "/from", 302, url_at(blackhole_port(hole), "/"));
+  cpool_request req = follow(f, "/from");
+  req.connect_timeout_ms = SHORT_MS;
+  struct outcome out = end_of(f, &req);
+  assert_ended(&out, CPOOL_ETIMEOUT_CONNECT, 0);
+  assert_named(&out, "connecting");
+  cpool_response_free(out.resp);
+  close_pool(f);
+  blackhole_stop(hole);
+}
+
 /* ---------------------------------------------------------------------------------------------------------- repeats */
 
 /* Host 2 has an idle connection that it resets when it is used again. */
@@ -465,6 +504,8 @@ int main(void)
       REDIRECT_CASE(a_name_that_turns_inside_between_two_hops_is_refused),
       REDIRECT_CASE(silence_is_counted_for_each_hop_and_time_for_all),
       REDIRECT_CASE(a_wait_at_the_next_host_has_the_acquire_time),
+      REDIRECT_CASE(a_slow_first_host_takes_nothing_from_the_wait_at_the_next),
+      REDIRECT_CASE(a_connect_to_the_next_host_has_the_connect_time),
       REDIRECT_CASE(the_replay_guard_judges_each_hop_by_its_own_method),
       REDIRECT_CASE(each_hop_has_all_of_its_attempts),
       REDIRECT_CASE(what_a_caller_may_do_is_told_of_the_whole),

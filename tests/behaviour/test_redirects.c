@@ -307,6 +307,23 @@ static void a_long_body_of_a_redirect_is_not_waited_for(void **state)
   assert_balanced(f->pool);
 }
 
+static void the_last_answer_is_judged_by_itself_alone(void **state)
+{
+  struct pool_fixture *f = *state;
+  open_pool(f, NULL);
+  moved(f, "/from", 302, "/lying-length");
+  cpool_request req = follow(f, "/from");
+  struct outcome out = end_of(f, &req);
+  assert_ended(&out, CPOOL_EBODY_TOO_LARGE, 200); /* by its announced length, not when its bytes have come */
+  cpool_response_free(out.resp);
+  moved(f, "/from", 302, "/204");
+  out = end_of(f, &req);
+  assert_ended(&out, CPOOL_OK, 204);
+  assert_string_equal(cpool_response_body(out.resp, NULL), "");
+  assert_null(cpool_response_header(out.resp, "Location"));
+  cpool_response_free(out.resp);
+}
+
 static void a_redirect_cut_short_is_no_redirect(void **state)
 {
   struct pool_fixture *f = *state;
@@ -402,6 +419,7 @@ int main(void)
       REDIRECT_CASE(a_loop_is_recognised),
       REDIRECT_CASE(the_same_url_by_another_method_is_no_loop),
       REDIRECT_CASE(a_long_body_of_a_redirect_is_not_waited_for),
+      REDIRECT_CASE(the_last_answer_is_judged_by_itself_alone),
       REDIRECT_CASE(a_redirect_cut_short_is_no_redirect),
       REDIRECT_CASE(nginx_s_redirects_are_followed),
   };

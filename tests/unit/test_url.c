@@ -268,6 +268,25 @@ static void a_prefix_is_parsed_once(void **state)
   assert_null(second.owned);
 }
 
+static void what_a_peer_chose_leaves_no_entry(void **state)
+{
+  struct fixture *f = *state;
+  struct cpool__url url, known;
+  cpool__memory_hook(hook, f);
+  for (int again = 0; again < 2; again++) {
+    assert_int_equal(cpool__url_parse_once(&f->cache, "http://example.com/a", "url", &url), CPOOL_OK);
+    assert_non_null(url.owned);
+    assert_ptr_equal(url.owned, url.authority);
+    cpool__authority_free(url.owned);
+    assert_int_equal(f->blocks, 0);
+  }
+  assert_int_equal(cpool__url_parse(&f->cache, "http://example.com/b", "url", &known), CPOOL_OK);
+  assert_int_equal(cpool__url_parse_once(&f->cache, "http://example.com/c", "url", &url), CPOOL_OK);
+  assert_ptr_equal(url.authority, known.authority); /* but it finds one */
+  assert_null(url.owned);
+  assert_int_equal(cpool__url_parse_once(&f->cache, "http://a..b/", "url", &url), CPOOL_EINVAL);
+}
+
 static void a_full_cache_only_costs_time(void **state)
 {
   struct fixture *f = *state;
@@ -354,6 +373,7 @@ int main(void)
       CASE(a_url_may_be_64_kib_long),
       CASE(targets_begin_with_a_slash_or_a_question_mark),
       CASE(a_prefix_is_parsed_once),
+      CASE(what_a_peer_chose_leaves_no_entry),
       CASE(a_full_cache_only_costs_time),
       CASE(shortage_of_memory_is_told),
       CASE(threads_may_fill_the_cache_at_once),
