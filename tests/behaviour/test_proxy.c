@@ -313,6 +313,30 @@ static void hosts_of_no_proxy_are_reached_directly(void **state)
   cpool_session_free(session);
 }
 
+/* By tunnel to a.test, directly to 127.0.0.1, by another tunnel to https. */
+static void each_redirect_takes_the_way_of_its_host(void **state)
+{
+  struct peer *f = *state;
+  struct fault_proxy *proxy = proxied_start(f, (struct fault_proxy_options){0});
+  cpool_session_options options = proxied_options(f, "http", "127.0.0.1");
+  options.no_proxy = "127.0.0.1";
+  options.max_redirects = 3;
+  cpool_session *session = proxied_session(f, &options);
+  const char *const to[] = {peer_text(f, "http://127.0.0.1:%u/b", fault_server_port(f->server)),
+                            proxied_url(f, true, "/ok")};
+  static const char *const from[] = {"/a", "/b"};
+  for (int i = 0; i < 2; i++)
+    fault_server_answer(f->server, from[i],
+                        peer_text(f, "HTTP/1.1 302 Found\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n", to[i]));
+  struct answer answer = proxied_ask(f, session, false, "/a");
+  peer_is_200(answer, "hello");
+  assert_int_equal(answer.info.redirects, 2);
+  assert_string_equal(cpool_response_url(answer.resp), to[1]);
+  assert_int_equal(fault_proxy_tunnels(proxy), 2);
+  assert_int_equal(peer_counts(f->server).accepted, 2); /* one by the tunnel */
+  cpool_session_free(session);
+}
+
 /* ---- the environment */
 
 static void clear_environment(void)
@@ -428,6 +452,7 @@ int main(void)
       proxied_case(the_replay_guard_holds),
       proxied_case(bytes_are_counted_without_those_of_the_tunnel),
       proxied_case(hosts_of_no_proxy_are_reached_directly),
+      proxied_case(each_redirect_takes_the_way_of_its_host),
       cmocka_unit_test_setup_teardown(the_environment_is_read_when_asked_alone, proxied_setup, environment_teardown),
       cmocka_unit_test_setup_teardown(a_variable_that_cannot_be_used_is_named_and_not_shown, proxied_setup,
                                       environment_teardown),
