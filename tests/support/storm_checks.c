@@ -76,6 +76,7 @@ static bool answer_right(const struct storm_op *op, const cpool_response *resp)
   char expected[32];
   switch ((enum storm_answer) op->answer) {
   case STORM_HELLO:
+  case STORM_REDIRECTED:
     return len == 5 && memcmp(body, "hello", 5) == 0;
   case STORM_BYTES:
     for (size_t i = 0; i < len; i++)

@@ -18,6 +18,13 @@ void storm_peers_start(struct storm *s)
       support_die("storm: no server");
     s->ports[i] = fault_server_port(s->servers[i]);
   }
+  for (int i = 0; i < STORM_SERVERS; i++) {
+    char away[160];
+    snprintf(away, sizeof away,
+             "HTTP/1.1 307 Away\r\nLocation: http://127.0.0.1:%u/redirect/1\r\nContent-Length: 5\r\n\r\nmoved",
+             s->ports[(i + 1) % STORM_SERVERS]);
+    fault_server_answer(s->servers[i], "/away", away);
+  }
   options.behaviour = FAULT_ACCEPT_RESET;
   s->resetting = fault_server_start(&options);
   options.behaviour = FAULT_GARBAGE;
@@ -73,7 +80,7 @@ static const struct row {
   enum storm_answer answer;
   int most; /* of the number */
 } rows[] = {
-    {220, "/ok", STORM_HELLO, 0},
+    {160, "/ok", STORM_HELLO, 0},
     {150, "/bytes/", STORM_BYTES, 3000},
     {20, "/bytes/", STORM_BYTES, 60000},
     {120, "/chunked/", STORM_BYTES, 3000},
@@ -85,6 +92,8 @@ static const struct row {
     {10, "/204", STORM_ANY, 0},
     {10, "/interim", STORM_HELLO, 0},
     {10, "/keepalive-hint/1", STORM_HELLO, 0},
+    {30, "/redirect/", STORM_REDIRECTED, 4},
+    {30, "/away", STORM_REDIRECTED, 0}, /* to the next server */
     {20, "/reset-before-answer", STORM_ANY, 0},
     {15, "/fin-before-answer", STORM_ANY, 0},
     {20, "/reset-midbody", STORM_ANY, 0},
@@ -176,6 +185,11 @@ bool storm_submit(struct storm_thread *t, struct slot *slot, cpool_session *sess
     request.body_len = (size_t) snprintf(body, sizeof body, "request %d", op->number);
     request.method = storm_below(t, 2) == 0 ? "PUT" : NULL;
     request.flags = storm_below(t, 4) == 0 ? CPOOL_REQUEST_REPEATABLE : 0;
+  }
+  if (row->answer == STORM_REDIRECTED) {
+    request.max_redirects = 1 + storm_below(t, 6);
+    request.body = "body";
+    request.body_len = storm_below(t, 3) == 0 ? 4 : 0;
   }
   if (storm_below(t, 8) == 0)
     request.total_timeout_ms = 1 + storm_below(t, 30);

@@ -25,10 +25,11 @@ enum {
 };
 
 enum storm_answer {
-  STORM_ANY,   /* only the status is looked at */
-  STORM_HELLO, /* "hello" */
-  STORM_BYTES, /* `number` bytes of the pattern */
-  STORM_ECHO   /* `number` in words */
+  STORM_ANY,       /* only the status is looked at */
+  STORM_HELLO,     /* "hello" */
+  STORM_BYTES,     /* `number` bytes of the pattern */
+  STORM_ECHO,      /* `number` in words */
+  STORM_REDIRECTED /* "hello" behind one or more redirects */
 };
 
 struct life {
