@@ -115,6 +115,9 @@ static int fetch_start(struct fetch *fetch)
   session.headers = options->headers;
   session.header_count = options->header_count;
   session.ca_file = options->ca_file;
+  session.proxy = options->proxy;
+  session.proxy_username = options->proxy_username;
+  session.proxy_password = options->proxy_password;
   session.max_redirects = options->location ? FETCH_MAX_REDIRECTS : 0;
   status = cpool_session_new(&fetch->session, fetch->pool, &session);
   if (status != CPOOL_OK)

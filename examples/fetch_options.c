@@ -29,6 +29,8 @@ static const char usage[] =
     "  -L, --location       follow up to 10 redirects of each request\n"
     "  -o FILE              write the body of the one request to FILE, - for standard output\n"
     "      --cacert FILE    trust these certificates (PEM) instead of the system's\n"
+    "      --proxy URL      go through this http, https or socks5 proxy\n"
+    "      --proxy-user U:P with this user and password\n"
     "      --timeout MS     longest time of one request, waiting for a connection included (60000)\n"
     "      --max-per-host N connections to one host (CONCURRENCY)\n"
     "      --json           print one JSON object\n"
@@ -37,10 +39,21 @@ static const char usage[] =
     "\n"
     "exit status: 0 all answers were 2xx or 3xx; 1 some were not; 2 bad usage; 130 interrupted\n";
 
-enum { OPTION_CACERT = 256, OPTION_TIMEOUT, OPTION_MAX_PER_HOST, OPTION_JSON, OPTION_HELP, OPTION_VERSION };
+enum {
+  OPTION_CACERT = 256,
+  OPTION_PROXY,
+  OPTION_PROXY_USER,
+  OPTION_TIMEOUT,
+  OPTION_MAX_PER_HOST,
+  OPTION_JSON,
+  OPTION_HELP,
+  OPTION_VERSION
+};
 
 static const struct option long_options[] = {
     {"cacert", required_argument, NULL, OPTION_CACERT},
+    {"proxy", required_argument, NULL, OPTION_PROXY},
+    {"proxy-user", required_argument, NULL, OPTION_PROXY_USER},
     {"timeout", required_argument, NULL, OPTION_TIMEOUT},
     {"max-per-host", required_argument, NULL, OPTION_MAX_PER_HOST},
     {"json", no_argument, NULL, OPTION_JSON},
@@ -119,6 +132,16 @@ static enum fetch_action set_body(struct fetch_options *out, const char *text)
   out->body = strdup(text);
   out->body_len = strlen(text);
   return out->body != NULL ? FETCH_RUN : bad_usage("out of memory");
+}
+
+/* Cuts "user:password" in place. */
+static void set_proxy_user(struct fetch_options *out, char *text)
+{
+  char *colon = strchr(text, ':');
+  if (colon != NULL)
+    *colon = '\0';
+  out->proxy_username = text;
+  out->proxy_password = colon != NULL ? colon + 1 : NULL;
 }
 
 static enum fetch_action set_method(struct fetch_options *out, const char *text)
@@ -224,6 +247,12 @@ enum fetch_action fetch_options_parse(struct fetch_options *out, int argc, char 
       break;
     case OPTION_CACERT:
       out->ca_file = optarg;
+      break;
+    case OPTION_PROXY:
+      out->proxy = optarg;
+      break;
+    case OPTION_PROXY_USER:
+      set_proxy_user(out, optarg);
       break;
     case OPTION_TIMEOUT:
       action = set_number(&out->timeout_ms, "--timeout", optarg, 86400000);

@@ -16,7 +16,9 @@ struct fetch_options {
   int64_t timeout_ms;   /* 0: the library's defaults */
   const char *method;   /* NULL: GET, or POST with a body */
   const char *ca_file;  /* NULL: the system's */
-  const char *output;   /* file for the body of the one request, "-": standard output; NULL: bodies are only counted */
+  const char *proxy;    /* NULL: none */
+  const char *proxy_username, *proxy_password;
+  const char *output; /* file for the body of the one request, "-": standard output; NULL: bodies are only counted */
   int json;
   int location; /* follow redirects */
   cpool_header headers[FETCH_MAX_HEADERS];

@@ -14,6 +14,7 @@
 
 #include "behaviour/examples_fixture.h"
 #include "support/certs.h"
+#include "support/fault_proxy.h"
 
 static void assert_contains(const char *text, const char *part)
 {
@@ -156,6 +157,7 @@ static void bad_usage_is_one_reason_and_status_2(void **state)
       {{"-z", "http://u/"}, "unknown option -z"},
       {{"--nonsense", "http://u/"}, "--nonsense: unknown option"},
       {{"--json=3", "http://u/"}, "--json takes no value"},
+      {{"--proxy"}, "--proxy needs a value"},
       {{"--help=3", "http://u/"}, "--help takes no value"},
       {{"--cacert", "/", "http://u/"}, "--cacert /: Is a directory"},
       {{"-L", "-z", "http://u/"}, "unknown option -z"},
@@ -182,6 +184,10 @@ static void bad_usage_is_one_reason_and_status_2(void **state)
     assert_string_equal(f->out, "");
   }
   assert_int_equal(RUN(f, "cpool-fetch", "-H", "Content-Length: 1", url(f, "/ok")), 2); /* the library refuses it */
+  assert_int_equal(RUN(f, "cpool-fetch", "--proxy", "http://me:secret@127.0.0.1:1", url(f, "/ok")), 2);
+  assert_contains(f->err, "cpool-fetch: session option proxy: user and password are not allowed in it");
+  assert_int_equal(RUN(f, "cpool-fetch", "--proxy-user", "me:secret", url(f, "/ok")), 2);
+  assert_string_equal(f->err, "cpool-fetch: session option proxy_username: not without proxy\n");
   assert_int_equal(RUN(f, "cpool-fetch", "-n", "100", "http://127.0.0.1:99999/"), 2);
   assert_int_equal(count_of(f->err, "\n"), 1);
   assert_int_equal(RUN(f, "cpool-fetch", "-n", "100", "-X", "HEAD", "-d", "body", url(f, "/ok")), 2);
@@ -429,6 +435,27 @@ static void cacert_decides_whom_to_trust(void **state)
   assert_contains(f->out, "CPOOL_ETLS_VERIFY");
 }
 
+static void proxy_is_what_requests_go_through(void **state)
+{
+  struct fixture *f = *state;
+  struct fault_proxy *proxies[] = {fault_proxy_start(&(struct fault_proxy_options){.user = "me", .password = "a:b"}),
+                                   fault_proxy_start(
+                                       &(struct fault_proxy_options){.socks = true, .user = "me", .password = "a:b"})};
+  static const char *const schemes[] = {"http", "socks5"};
+  for (int i = 0; i < 2; i++) {
+    char proxy[64];
+    snprintf(proxy, sizeof proxy, "%s://127.0.0.1:%u", schemes[i], (unsigned) fault_proxy_port(proxies[i]));
+    int known = RUN(f, "cpool-fetch", "-n", "20", "-c", "1", "--proxy", proxy, "--proxy-user", "me:a:b", url(f, "/ok"));
+    int64_t tunnels = fault_proxy_tunnels(proxies[i]);
+    int unknown = RUN(f, "cpool-fetch", "--proxy", proxy, "--proxy-user", "me", url(f, "/ok"));
+    fault_proxy_stop(proxies[i]);
+    assert_int_equal(known, 0);
+    assert_int_equal(tunnels, 1);
+    assert_int_equal(unknown, 1);
+    assert_contains(f->out, "CPOOL_EPROXY");
+  }
+}
+
 static void location_follows_redirects(void **state)
 {
   struct fixture *f = *state;
@@ -592,6 +619,7 @@ int main(void)
       CASE(method_headers_and_body_reach_the_server),
       CASE(a_request_ends_at_the_timeout),
       CASE(cacert_decides_whom_to_trust),
+      CASE(proxy_is_what_requests_go_through),
       CASE(location_follows_redirects),
       CASE(output_is_a_file_when_the_answer_is_whole),
       CASE(an_interrupted_output_leaves_nothing),
