@@ -18,6 +18,7 @@
 #include <cpool.h>
 
 #include "support/dns_server.h"
+#include "support/fault_proxy.h"
 #include "support/fault_server.h"
 #include "support/wait.h"
 
@@ -71,6 +72,7 @@ static void *fallible(void *context, void *ptr, size_t size)
 
 struct peers {
   struct fault_server *server;
+  struct fault_proxy *proxy;
   struct dns_server *dns;
   char *dir, hosts_file[512], dns_address[32];
   uint16_t refusing_port;
@@ -88,6 +90,8 @@ enum {
   GET_CALLBACK,
   GET_ELSEWHERE,
   POST_AGAIN,
+  GET_PROXIED,
+  GET_PAST_PROXY,
   CANCELLED,
   ASKS
 };
@@ -107,6 +111,8 @@ static const struct {
     [GET_CALLBACK] = {NULL, "/status/404", CPOOL_OK},
     [GET_ELSEWHERE] = {NULL, "/elsewhere#there", CPOOL_OK}, /* redirected to another host, and from there to /ok */
     [POST_AGAIN] = {"", "/redirect/1", CPOOL_OK},           /* as a GET */
+    [GET_PROXIED] = {"nowhere.test", "/ok", CPOOL_OK},      /* a name of the proxy's */
+    [GET_PAST_PROXY] = {NULL, "/close", CPOOL_OK},
     [CANCELLED] = {NULL, "/blackhole", CPOOL_ECANCELLED},
 };
 
@@ -125,6 +131,7 @@ struct run {
   cpool_runtime *rt;
   cpool_http *pool;
   cpool_session *session;
+  cpool_session *proxied; /* NULL: there was no memory for it */
   bool closed;
   struct ask asks[ROUNDS][ASKS];
 };
@@ -206,7 +213,10 @@ static void submit(struct run *run, struct ask *ask, int kind)
   request.user = ask;
   ask->run = run;
   ask->kind = kind;
-  ask->accepted = done(run, "submit", cpool_submit(run->session, &request, &ask->op));
+  bool proxied = kind == GET_PROXIED || kind == GET_PAST_PROXY;
+  if (proxied && run->proxied == NULL)
+    return;
+  ask->accepted = done(run, "submit", cpool_submit(proxied ? run->proxied : run->session, &request, &ask->op));
 }
 
 static void take_events(struct run *run, int64_t wait_ms)
@@ -316,6 +326,13 @@ static bool make_all(struct run *run)
     return false;
   if (!done(run, "session_new", cpool_session_new(&run->session, run->pool, &session)))
     run->session = cpool_http_session(run->pool);
+  cpool_session_options_init(&session);
+  snprintf(base, sizeof base, "http://file.test:%u", fault_proxy_port(run->peers->proxy));
+  session.proxy = base;
+  session.proxy_username = "user";
+  session.proxy_password = "password";
+  session.no_proxy = "127.0.0.1";
+  (void) done(run, "session_new with a proxy", cpool_session_new(&run->proxied, run->pool, &session));
   return true;
 }
 
@@ -345,6 +362,7 @@ static bool scenario(const struct peers *peers, int mode, int64_t first, int64_t
   if (run->pool != NULL) {
     if (run->session != cpool_http_session(run->pool))
       cpool_session_free(run->session);
+    cpool_session_free(run->proxied);
     assert_int_equal(cpool_http_close(run->pool, 0), CPOOL_OK);
     for (int64_t until_ms = now_ms() + DEADLINE_MS; !run->closed && now_ms() < until_ms;)
       take_events(run, 20);
@@ -400,6 +418,7 @@ static int setup(void **state)
   cpool_runtime *rt = NULL;
   cpool_http *warm = NULL;
   peers.server = fault_server_start(&options);
+  peers.proxy = fault_proxy_start(&(struct fault_proxy_options){.user = "user", .password = "password"});
   peers.dns = dns_server_start(NULL, 0);
   peers.refusing_fd = refusing_port_open(&peers.refusing_port);
   peers.dir = temp_dir_new();
@@ -438,6 +457,7 @@ static int teardown(void **state)
 {
   struct peers *peers = *state;
   fault_server_stop(peers->server);
+  fault_proxy_stop(peers->proxy);
   dns_server_stop(peers->dns);
   close(peers->refusing_fd);
   temp_dir_free(peers->dir);

@@ -23,6 +23,7 @@ struct client {
   struct client *next;
   pthread_t thread;
   int fd, target_fd; /* under the proxy's mutex; -1: closed, none */
+  bool done;         /* under it; its thread has nothing left to do but be joined */
   SSL *tls;
 };
 
@@ -314,9 +315,28 @@ static void *client_main(void *arg)
   if (client->target_fd >= 0)
     close(client->target_fd);
   client->fd = client->target_fd = -1;
-  pthread_mutex_unlock(&proxy->mutex);
   SSL_free(client->tls);
+  client->done = true;
+  pthread_mutex_unlock(&proxy->mutex);
   return NULL;
+}
+
+/* Their stacks would add up. */
+static void reap(struct fault_proxy *proxy)
+{
+  struct client **at = &proxy->clients;
+  pthread_mutex_lock(&proxy->mutex);
+  while (*at != NULL) {
+    struct client *client = *at;
+    if (!client->done) {
+      at = &client->next;
+      continue;
+    }
+    *at = client->next;
+    pthread_join(client->thread, NULL); /* it has let go of the mutex already, or is about to return */
+    free(client);
+  }
+  pthread_mutex_unlock(&proxy->mutex);
 }
 
 static void *acceptor_main(void *arg)
@@ -337,13 +357,14 @@ static void *acceptor_main(void *arg)
     client->proxy = proxy;
     client->fd = fd;
     client->target_fd = -1;
+    reap(proxy);
     atomic_fetch_add(&proxy->accepted, 1);
     pthread_mutex_lock(&proxy->mutex);
     client->next = proxy->clients;
     proxy->clients = client;
-    pthread_mutex_unlock(&proxy->mutex);
     if (pthread_create(&client->thread, NULL, client_main, client) != 0)
       support_die("fault_proxy: no thread");
+    pthread_mutex_unlock(&proxy->mutex);
   }
 }
 
