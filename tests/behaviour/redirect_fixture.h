@@ -40,11 +40,9 @@ static inline void moved(struct pool_fixture *f, const char *path, int code, con
 
 static inline cpool_session *following(struct pool_fixture *f, int32_t max_redirects)
 {
-  cpool_session *session = NULL;
-  cpool_session_options options;
-  cpool_session_options_init(&options);
+  cpool_session_options options = session_options();
   options.max_redirects = max_redirects;
-  assert_int_equal(cpool_session_new(&session, f->pool, &options), CPOOL_OK);
+  cpool_session *session = session_open(f->pool, &options);
   return session;
 }
 

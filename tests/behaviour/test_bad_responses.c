@@ -108,11 +108,7 @@ static void every_bad_answer_over_tls_has_its_status(void **state)
       &(struct fault_options){.tls_cert_file = certs->good.cert_file, .tls_key_file = certs->good.key_file});
   assert_non_null(f->server);
   peer_open_pool(f, NULL);
-  cpool_session_options options;
-  cpool_session_options_init(&options);
-  options.ca_file = certs->ca_file;
-  cpool_session *session = NULL;
-  assert_int_equal(cpool_session_new(&session, f->pool, &options), CPOOL_OK);
+  cpool_session *session = session_trusting(f->pool, certs->ca_file);
   uint16_t port = fault_server_port(f->server);
   for (size_t i = 0; i < sizeof bads / sizeof bads[0]; i++) {
     const struct bad *bad = &bads[i];

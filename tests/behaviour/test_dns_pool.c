@@ -227,11 +227,9 @@ static void raced_sockets_stay_within_the_limit(void **state)
 static void the_public_policy_refuses_loopback_by_name_and_by_address(void **state)
 {
   struct peer *f = *state;
-  cpool_session_options options;
-  cpool_session_options_init(&options);
+  cpool_session_options options = session_options();
   options.address_policy = CPOOL_ADDRESS_PUBLIC;
-  cpool_session *session = NULL;
-  assert_int_equal(cpool_session_new(&session, f->pool, &options), CPOOL_OK);
+  cpool_session *session = session_open(f->pool, &options);
   dns_server_set_addresses(dns_of(f), "inside.test", "127.0.0.1 10.0.0.1 ::1 169.254.169.254 ::ffff:127.0.0.1", 60);
   static const char *const hosts[] = {"inside.test", "127.0.0.1",  "[::1]", "[::ffff:127.0.0.1]",
                                       "0.0.0.0",     "2130706433", "0x7f.1"};

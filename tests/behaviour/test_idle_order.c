@@ -10,6 +10,7 @@
 
 #include "support/certs.h"
 #include "support/fault_server.h"
+#include "support/sessions.h"
 
 enum { ROUNDS = 30 };
 
@@ -25,7 +26,6 @@ static int set_up(void **state)
 {
   static struct fixture f;
   cpool_runtime_options mode;
-  cpool_session_options trust;
   f.certs = certs_new();
   f.plain = fault_server_start(&(struct fault_options){0});
   f.tls = fault_server_start(
@@ -36,9 +36,7 @@ static int set_up(void **state)
   mode.loop_mode = CPOOL_LOOP_MANUAL;
   assert_int_equal(cpool_runtime_new(&f.rt, &mode), CPOOL_OK);
   assert_int_equal(cpool_http_new(&f.pool, f.rt, NULL), CPOOL_OK);
-  cpool_session_options_init(&trust);
-  trust.ca_file = f.certs->ca_file;
-  assert_int_equal(cpool_session_new(&f.session, f.pool, &trust), CPOOL_OK);
+  f.session = session_trusting(f.pool, f.certs->ca_file);
   *state = &f;
   return 0;
 }

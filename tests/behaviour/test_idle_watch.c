@@ -20,10 +20,7 @@ static int setup_tls(void **state)
       &(struct fault_options){.tls_cert_file = tls->certs->good.cert_file, .tls_key_file = tls->certs->good.key_file});
   assert_non_null(f->server);
   peer_open_pool(f, NULL);
-  cpool_session_options options;
-  cpool_session_options_init(&options);
-  options.ca_file = tls->certs->ca_file;
-  assert_int_equal(cpool_session_new(&tls->session, f->pool, &options), CPOOL_OK);
+  tls->session = session_trusting(f->pool, tls->certs->ca_file);
   f->extra = tls;
   *state = f;
   return 0;

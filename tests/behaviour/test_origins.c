@@ -386,7 +386,7 @@ static void own_option_reaches_the_host_behind_unix_sockets(void **state)
     assert_non_null(servers[i]);
     cpool_session_options_init(&options);
     options.unix_socket_path = paths[i];
-    assert_int_equal(cpool_session_new(&sessions[i], f->pool, &options), CPOOL_OK);
+    sessions[i] = session_open(f->pool, &options);
     get_through(f, sessions[i]);
   }
   assert_int_equal(cpool_http_origin_set(f->pool, "http://inside.test", "max_connections_per_host", "3"), CPOOL_OK);
@@ -398,7 +398,7 @@ static void own_option_reaches_the_host_behind_unix_sockets(void **state)
   eventually(counts_of(f).open + fault_server_open(servers[1]) == 0);
   assert_int_equal(cpool_http_origin_set(f->pool, "http://inside.test", "max_connections_per_host", "4"), CPOOL_OK);
   eventually(limit_through(f, paths[0]) == 4);
-  assert_int_equal(cpool_session_new(&sessions[1], f->pool, &options), CPOOL_OK);
+  sessions[1] = session_open(f->pool, &options);
   get_through(f, sessions[1]);
   eventually(limit_through(f, paths[1]) == 4);
   cpool_session_free(sessions[0]);

@@ -76,9 +76,7 @@ static void a_session_s_credentials_stay_at_home_too(void **state)
   moved(f, "/far", 302, on_host(f, 2, "/ok"));
   moved(f, "/home", 302, on_host(f, 1, "/ok"));
   for (int way = 0; way < 4; way++) {
-    cpool_session *session = NULL;
-    cpool_session_options options;
-    cpool_session_options_init(&options);
+    cpool_session_options options = session_options();
     options.max_redirects = LIMIT;
     if (way == 3) {
       options.headers = confidential;
@@ -89,7 +87,7 @@ static void a_session_s_credentials_stay_at_home_too(void **state)
       options.username = "user";
     }
     options.base_url = way == 0 ? on_host(f, 1, "") : NULL;
-    assert_int_equal(cpool_session_new(&session, f->pool, &options), CPOOL_OK);
+    cpool_session *session = session_open(f->pool, &options);
     assert_true(arrive_with_credentials(f, session, on_host(f, 1, "/near")));
     assert_false(arrive_with_credentials(f, session, on_host(f, 1, "/far")));
     /* from elsewhere to the origin of the base URL: a peer must not choose what they are used for */
@@ -112,16 +110,15 @@ struct secure {
 static struct secure secure_open(struct pool_fixture *f)
 {
   struct secure tls = {.certs = certs_new()};
-  cpool_session_options options;
+  cpool_session_options options = session_options();
   tls.server = fault_server_start(
       &(struct fault_options){.tls_cert_file = tls.certs->good.cert_file, .tls_key_file = tls.certs->good.key_file});
   assert_non_null(tls.server);
-  cpool_session_options_init(&options);
   options.ca_file = tls.certs->ca_file;
   options.max_redirects = LIMIT;
   options.username = "user";
   open_pool(f, NULL);
-  assert_int_equal(cpool_session_new(&tls.session, f->pool, &options), CPOOL_OK);
+  tls.session = session_open(f->pool, &options);
   snprintf(tls.url, sizeof tls.url, "https://127.0.0.1:%u/ok", (unsigned) fault_server_port(tls.server));
   return tls;
 }
@@ -192,13 +189,11 @@ static void a_unix_socket_stays_the_way_to_all_hosts(void **state)
   char *dir = temp_dir_new(), path[256];
   snprintf(path, sizeof path, "%s/socket", dir);
   struct fault_server *server = fault_server_start(&(struct fault_options){.unix_path = path});
-  cpool_session *session = NULL;
-  cpool_session_options options;
-  cpool_session_options_init(&options);
+  cpool_session_options options = session_options();
   options.unix_socket_path = path;
   options.max_redirects = LIMIT;
   open_pool(f, NULL);
-  assert_int_equal(cpool_session_new(&session, f->pool, &options), CPOOL_OK);
+  cpool_session *session = session_open(f->pool, &options);
   fault_server_answer(server, "/from",
                       "HTTP/1.1 302 Found\r\nLocation: http://elsewhere.test/ok\r\nContent-Length: 0\r\n\r\n");
   cpool_request req = request_to(f, "http://here.test/from");

@@ -128,14 +128,12 @@ static void a_fragment_is_inherited_unless_there_is_a_new_one(void **state)
 static void a_base_url_is_part_of_the_url_that_answers(void **state)
 {
   struct pool_fixture *f = *state;
-  cpool_session *session = NULL;
-  cpool_session_options options;
-  cpool_session_options_init(&options);
+  cpool_session_options options = session_options();
   options.base_url = on_host(f, 1, "/api/");
   options.max_redirects = 1;
   open_pool(f, NULL);
   moved(f, "/api/from", 302, "to");
-  assert_int_equal(cpool_session_new(&session, f->pool, &options), CPOOL_OK);
+  cpool_session *session = session_open(f->pool, &options);
   cpool_request req = request_to(f, "/from");
   submit_in(session, &req);
   struct outcome out = take(f);

@@ -360,13 +360,11 @@ static void nginx_s_redirects_are_followed(void **state)
                                               "location = /again { return 308 /method; }\n"
                                               "rewrite ^/old/(.*)$ /$1 permanent;\n"});
   assert_non_null(nginx);
-  cpool_session *session = NULL;
-  cpool_session_options options;
-  cpool_session_options_init(&options);
+  cpool_session_options options = session_options();
   options.ca_file = certs->ca_file;
   options.max_redirects = LIMIT;
   open_pool(f, NULL);
-  assert_int_equal(cpool_session_new(&session, f->pool, &options), CPOOL_OK);
+  cpool_session *session = session_open(f->pool, &options);
   char plain[64], secured[64], up[160], down[160];
   snprintf(plain, sizeof plain, "http://127.0.0.1:%u", (unsigned) process_port(nginx));
   snprintf(secured, sizeof secured, "https://127.0.0.1:%u", (unsigned) process_tls_port(nginx));

@@ -15,20 +15,6 @@ static char *head_through(struct pool_fixture *f, cpool_session *session, const 
   return fault_server_last_head(f->server);
 }
 
-static cpool_session *session_with(struct pool_fixture *f, const cpool_session_options *options)
-{
-  cpool_session *session = NULL;
-  assert_int_equal(cpool_session_new(&session, f->pool, options), CPOOL_OK);
-  return session;
-}
-
-static cpool_session_options session_options(void)
-{
-  cpool_session_options options;
-  cpool_session_options_init(&options);
-  return options;
-}
-
 static int occurrences(const char *text, const char *part)
 {
   int count = 0;
@@ -58,7 +44,7 @@ static void base_url_is_put_before_relative_urls(void **state)
     char wanted[128];
     cpool_session_options options = session_options();
     options.base_url = url_of(f, cases[i].base);
-    cpool_session *session = session_with(f, &options);
+    cpool_session *session = session_open(f->pool, &options);
     char *head = head_through(f, session, cases[i].url, NULL, 0);
     snprintf(wanted, sizeof wanted, "GET %s HTTP/1.1\r\n", cases[i].target);
     if (strncmp(head, wanted, strlen(wanted)) != 0)
@@ -82,7 +68,7 @@ static void default_headers_are_sent_unless_the_request_sets_them(void **state)
   options.headers = defaults;
   options.header_count = 4;
   open_pool(f, NULL);
-  cpool_session *session = session_with(f, &options);
+  cpool_session *session = session_open(f->pool, &options);
   char *head = head_through(f, session, url_of(f, "/ok"), NULL, 0);
   assert_non_null(strstr(head, "X-One: 1\r\n"));
   assert_non_null(strstr(head, "X-Two: 2\r\n"));
@@ -114,7 +100,7 @@ static void credentials_are_sent_and_can_be_overridden(void **state)
   basic.username = "Aladdin";
   basic.password = "open sesame";
   bearer.bearer_token = "mF_9.B5f-4.1JqM";
-  cpool_session *first = session_with(f, &basic), *second = session_with(f, &bearer);
+  cpool_session *first = session_open(f->pool, &basic), *second = session_open(f->pool, &bearer);
   char *head = head_through(f, first, url_of(f, "/ok"), NULL, 0);
   assert_non_null(strstr(head, "Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n")); /* RFC 7617 section 2 */
   free(head);
@@ -130,7 +116,7 @@ static void credentials_are_sent_and_can_be_overridden(void **state)
   free(head);
   basic = session_options();
   basic.username = "user"; /* without a password */
-  cpool_session *third = session_with(f, &basic);
+  cpool_session *third = session_open(f->pool, &basic);
   head = head_through(f, third, url_of(f, "/ok"), NULL, 0);
   assert_non_null(strstr(head, "Authorization: Basic dXNlcjo=\r\n"));
   free(head);
@@ -152,7 +138,7 @@ static void credentials_go_to_the_host_of_the_base_url_alone(void **state)
   bearer.bearer_token = "secret";
   bearer.headers = both;
   bearer.header_count = 1;
-  cpool_session *session = session_with(f, &bearer);
+  cpool_session *session = session_open(f->pool, &bearer);
   const char *own[] = {"/ok", url_of(f, "/ok")};
   for (int i = 0; i < 2; i++) {
     char *head = head_through(f, session, own[i], NULL, 0);
@@ -175,7 +161,8 @@ static void identities_never_share_connections_and_equal_ones_do(void **state)
   cpool_session_options strict = session_options(), loose = session_options(), loose_too = session_options();
   loose.tls_verify = loose_too.tls_verify = CPOOL_OFF;
   loose_too.bearer_token = "x";
-  cpool_session *sessions[] = {session_with(f, &strict), session_with(f, &loose), session_with(f, &loose_too)};
+  cpool_session *sessions[] = {session_open(f->pool, &strict), session_open(f->pool, &loose),
+                               session_open(f->pool, &loose_too)};
   uint64_t connections[3];
   for (int round = 0; round < 5; round++)
     for (int i = 0; i < 3; i++) {
@@ -266,13 +253,13 @@ static void identities_are_capped_and_come_free(void **state)
   cpool_session_options options = session_options();
   for (int i = 0; i < 2; i++) {
     options.ca_file = i == 0 ? "/a" : "/b";
-    sessions[i] = session_with(f, &options);
+    sessions[i] = session_open(f->pool, &options);
   }
   options.ca_file = "/c";
   assert_refused(cpool_session_new(&session, f->pool, &options), CPOOL_EFULL, "max_identities");
   assert_null(session);
   options.ca_file = "/b"; /* equal ones do not count twice */
-  sessions[2] = session_with(f, &options);
+  sessions[2] = session_open(f->pool, &options);
   cpool_session_free(sessions[0]);
   options.ca_file = "/c";
   eventually(cpool_session_new(&session, f->pool, &options) == CPOOL_OK);
@@ -294,7 +281,7 @@ static void session_may_go_while_its_requests_run(void **state)
     options.headers = &header;
     options.header_count = 1;
     options.tls_verify = round % 2 == 0 ? 0 : CPOOL_OFF;
-    cpool_session *session = session_with(f, &options);
+    cpool_session *session = session_open(f->pool, &options);
     cpool_request req = request_to(f, "/echo-head");
     for (int i = 0; i < 10; i++)
       submit_in(session, &req);
@@ -315,7 +302,7 @@ static void session_freed_late_does_no_harm(void **state)
   open_pool(f, NULL);
   cpool_session_options options = session_options();
   options.tls_verify = CPOOL_OFF;
-  cpool_session *session = session_with(f, &options);
+  cpool_session *session = session_open(f->pool, &options);
   cpool_request req = request_of(f, "/blackhole");
   submit_in(session, &req);
   eventually(counts_of(f).requests == 1);

@@ -51,16 +51,14 @@ static void serve(struct peer *f, const struct cert_pair *pair, struct fault_opt
 
 static cpool_session_options trusting(struct peer *f)
 {
-  cpool_session_options options;
-  cpool_session_options_init(&options);
+  cpool_session_options options = session_options();
   options.ca_file = certs_of(f)->ca_file;
   return options;
 }
 
 static struct answer get_from(struct peer *f, const cpool_session_options *options, uint16_t port, const char *host)
 {
-  cpool_session *session = NULL;
-  assert_int_equal(cpool_session_new(&session, f->pool, options), CPOOL_OK);
+  cpool_session *session = session_open(f->pool, options);
   struct answer answer =
       peer_ask(f, &(struct ask){.session = session, .url = peer_text(f, "https://%s:%u/ok", host, port)});
   cpool_session_free(session);
@@ -197,8 +195,7 @@ static void a_server_without_tls_fails_the_handshake(void **state)
   for (int i = 0; i < 3; i++) {
     fault_server_stop(f->server);
     f->server = fault_server_start(&(struct fault_options){.behaviour = kinds[i]});
-    cpool_session *session = NULL;
-    assert_int_equal(cpool_session_new(&session, f->pool, &options), CPOOL_OK);
+    cpool_session *session = session_open(f->pool, &options);
     struct answer answer =
         peer_ask(f, &(struct ask){.session = session,
                                   .url = peer_text(f, "https://127.0.0.1:%u/ok", fault_server_port(f->server)),
@@ -268,8 +265,7 @@ static void nginx_sees_the_client_certificate(void **state)
   assert_int_equal(answer.code, 400);
   options.client_cert_file = tls->certs->client.cert_file;
   options.client_key_file = tls->certs->client.key_file;
-  cpool_session *session = NULL;
-  assert_int_equal(cpool_session_new(&session, f->pool, &options), CPOOL_OK);
+  cpool_session *session = session_open(f->pool, &options);
   peer_is_200(peer_ask(f, &(struct ask){.session = session, .url = peer_text(f, "https://127.0.0.1:%u/who", port)}),
               "CN=client");
   cpool_session_free(session);
@@ -286,8 +282,7 @@ static void nginx_of_one_version_only_is_served(void **state)
                                                      .server_lines = "location = /v { return 200 $ssl_protocol; }"});
     assert_non_null(tls->nginx);
     cpool_session_options options = trusting(f);
-    cpool_session *session = NULL;
-    assert_int_equal(cpool_session_new(&session, f->pool, &options), CPOOL_OK);
+    cpool_session *session = session_open(f->pool, &options);
     for (int k = 0; k < 20; k++) {
       struct answer answer =
           peer_ask(f, &(struct ask){.session = session,
@@ -326,8 +321,8 @@ static void sessions_of_different_identity_never_share_a_connection(void **state
   uint64_t numbers[KINDS];
   const char *url = peer_text(f, "https://127.0.0.1:%u/ok", fault_server_port(f->server));
   for (int i = 0; i < KINDS; i++) {
-    assert_int_equal(cpool_session_new(&sessions[i], f->pool, &options[i]), CPOOL_OK);
-    assert_int_equal(cpool_session_new(&twins[i], f->pool, &options[i]), CPOOL_OK);
+    sessions[i] = session_open(f->pool, &options[i]);
+    twins[i] = session_open(f->pool, &options[i]);
     struct answer answer = peer_ask(f, &(struct ask){.session = sessions[i], .url = url});
     peer_is_200(answer, "hello");
     assert_int_equal(answer.info.reused, 0);
@@ -363,8 +358,7 @@ static void the_name_asked_for_is_the_one_of_the_url(void **state)
   peer_open_pool(f, &pool_options);
   serve(f, &certs_of(f)->good, (struct fault_options){0});
   cpool_session_options options = trusting(f);
-  cpool_session *session = NULL;
-  assert_int_equal(cpool_session_new(&session, f->pool, &options), CPOOL_OK);
+  cpool_session *session = session_open(f->pool, &options);
   static const char *const names[] = {"a.test", "b.test", "127.0.0.1"};
   for (int i = 0; i < 3; i++) {
     const char *url = peer_text(f, "https://%s:%u/ok", names[i], fault_server_port(f->server));
@@ -385,8 +379,7 @@ static void a_hundred_requests_over_tls_share_their_connections(void **state)
   enum { REQUESTS = 100 };
   serve(f, &certs_of(f)->good, (struct fault_options){0});
   cpool_session_options options = trusting(f);
-  cpool_session *session = NULL;
-  assert_int_equal(cpool_session_new(&session, f->pool, &options), CPOOL_OK);
+  cpool_session *session = session_open(f->pool, &options);
   const char *url = peer_text(f, "https://127.0.0.1:%u/bytes/70000", fault_server_port(f->server));
   for (int i = 0; i < REQUESTS; i++)
     peer_start(f, &(struct ask){.session = session, .url = url});

@@ -36,10 +36,7 @@ static int setup(void **state)
                                                          .tls_max_version = version});
   assert_non_null(f->server);
   peer_open_pool(f, NULL);
-  cpool_session_options options;
-  cpool_session_options_init(&options);
-  options.ca_file = behind->certs->ca_file;
-  assert_int_equal(cpool_session_new(&behind->session, f->pool, &options), CPOOL_OK);
+  behind->session = session_trusting(f->pool, behind->certs->ca_file);
   *state = f;
   return 0;
 }

@@ -51,13 +51,11 @@ static void serve(struct peer *f, const struct cert_pair *pair, int32_t max_vers
 
 static cpool_session *session_with(struct peer *f, const char *pins, int32_t min_version)
 {
-  cpool_session_options options;
-  cpool_session *session = NULL;
-  cpool_session_options_init(&options);
+  cpool_session_options options = session_options();
   options.ca_file = certs_of(f)->ca_file;
   options.pinned_public_key = pins;
   options.tls_min_version = min_version;
-  assert_int_equal(cpool_session_new(&session, f->pool, &options), CPOOL_OK);
+  cpool_session *session = session_open(f->pool, &options);
   return session;
 }
 
@@ -222,13 +220,11 @@ static void a_key_that_is_not_pinned_is_refused_by_that_name(void **state)
   struct peer *f = *state;
   serve(f, &certs_of(f)->good, 0);
   for (int verify = 0; verify < 2; verify++) {
-    cpool_session_options options;
-    cpool_session *session = NULL;
-    cpool_session_options_init(&options);
+    cpool_session_options options = session_options();
     options.ca_file = certs_of(f)->ca_file;
     options.tls_verify = verify ? 1 : CPOOL_OFF;
     options.pinned_public_key = certs_of(f)->expired.pin;
-    assert_int_equal(cpool_session_new(&session, f->pool, &options), CPOOL_OK);
+    cpool_session *session = session_open(f->pool, &options);
     struct answer answer = peer_ask(f, &(struct ask){.session = session, .url = https(f, "/ok")});
     peer_is(answer, CPOOL_ETLS_VERIFY);
     assert_int_equal(answer.error.layer, CPOOL_LAYER_TLS);
@@ -242,10 +238,9 @@ static void a_key_that_is_not_pinned_is_refused_by_that_name(void **state)
 static void a_pin_that_is_none_is_refused_at_once(void **state)
 {
   struct peer *f = *state;
-  cpool_session_options options;
+  cpool_session_options options = session_options();
   cpool_session *session = NULL;
   cpool_error error;
-  cpool_session_options_init(&options);
   cpool_error_init(&error);
   options.pinned_public_key = "/etc/ssl/some.pem";
   assert_int_equal(cpool_session_new(&session, f->pool, &options), CPOOL_EINVAL);

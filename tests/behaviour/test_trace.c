@@ -68,13 +68,11 @@ static void a_trace_replaces_that_of_the_session(void **state)
 {
   struct pool_fixture *f = *state;
   const cpool_header defaults[] = {{"Traceparent", "another"}, {"TraceState", "another"}};
-  cpool_session *session = NULL;
-  cpool_session_options options;
-  cpool_session_options_init(&options);
+  cpool_session_options options = session_options();
   options.headers = defaults;
   options.header_count = 2;
   open_pool(f, NULL);
-  assert_int_equal(cpool_session_new(&session, f->pool, &options), CPOOL_OK);
+  cpool_session *session = session_open(f->pool, &options);
   cpool_request req = traced(f, "/ok");
   submit_in(session, &req);
   struct outcome out = take(f);

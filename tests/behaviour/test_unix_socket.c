@@ -17,11 +17,9 @@ struct local {
 
 static cpool_session *session_to(struct peer *f, const char *path)
 {
-  cpool_session *session = NULL;
-  cpool_session_options options;
-  cpool_session_options_init(&options);
+  cpool_session_options options = session_options();
   options.unix_socket_path = path;
-  assert_int_equal(cpool_session_new(&session, f->pool, &options), CPOOL_OK);
+  cpool_session *session = session_open(f->pool, &options);
   return session;
 }
 

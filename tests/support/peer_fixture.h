@@ -18,6 +18,7 @@
 #include <cpool.h>
 
 #include "support/fault_server.h"
+#include "support/sessions.h"
 #include "support/wait.h"
 
 enum { PEER_DEADLINE_MS = 10000, PEER_GONE_MS = 2000, PEER_URLS = 16, PEER_ANSWERS = 4096 };

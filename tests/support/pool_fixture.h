@@ -18,6 +18,7 @@
 #include <stdlib.h>
 
 #include "support/fault_server.h"
+#include "support/sessions.h"
 #include "support/wait.h"
 
 enum { DEADLINE_MS = 20000, SLACK_MS = 3000 /* what a busy machine may add to a time-out */ };
