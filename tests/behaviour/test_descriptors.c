@@ -1,6 +1,5 @@
 /* descriptors: when no file descriptor is left, each stage says just that, and goes on when there are some again */
 #include <errno.h>
-#include <fcntl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -15,14 +14,14 @@ struct scarce {
   cpool_session *session;
 };
 
-/* What lies below the lowest free number is open: from now on nothing can be opened. */
+/* Below it are the standard streams alone, so that no number that another thread gives back can be taken; and poll(),
+ * which knows the limit too, still works for the few descriptors of a server here. */
+enum { STANDARD_FDS = 3 };
+
 static void take_descriptors(struct scarce *scarce)
 {
-  int lowest = fcntl(0, F_DUPFD_CLOEXEC, 0);
-  assert_true(lowest >= 0);
-  close(lowest);
   struct rlimit none = scarce->before;
-  none.rlim_cur = (rlim_t) lowest;
+  none.rlim_cur = STANDARD_FDS;
   assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
 }
 
@@ -114,10 +113,9 @@ static void a_unix_socket_says_so(void **state)
   open_scarce(f, "");
   f->server = fault_server_start(&(struct fault_options){.unix_path = scarce->unix_path});
   assert_non_null(f->server);
-  cpool_session_options options;
-  cpool_session_options_init(&options);
+  cpool_session_options options = session_options();
   options.unix_socket_path = scarce->unix_path;
-  assert_int_equal(cpool_session_new(&scarce->session, f->pool, &options), CPOOL_OK);
+  scarce->session = session_open(f->pool, &options);
   fails_then_works(f, &(struct ask){.session = scarce->session, .url = "http://name.test/ok"});
 }
 
