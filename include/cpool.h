@@ -43,7 +43,8 @@
  *             belongs to the library when the call returns CPOOL_OK. *gives*: it belongs to the caller, who frees it.
  *             The argument of a free function may be NULL.
  *   Ends      A submit that returns an error never completes. One that returns CPOOL_OK ends in exactly one
- *             CPOOL_EVENT_RESPONSE, whatever happens: answer, failure, timeout, cancel, close of the pool.
+ *             CPOOL_EVENT_RESPONSE, whatever happens: answer, failure, timeout, cancel, close of the pool. It is the
+ *             last event of the request.
  *
  * Process-wide effects, all of them: libcurl and c-ares are initialised once; SIGPIPE is set to be ignored if nobody
  * handles it, and glibc's malloc is led to keep up to 8 MiB of freed memory instead of 128 KiB, unless the program has
@@ -89,6 +90,7 @@ extern "C" {
   X(CPOOL_ECLOSED, -8, "the pool is closing or closed")                                                                \
   X(CPOOL_ESYSTEM, -9, "the operating system refused a resource")                                                      \
   X(CPOOL_ECANCELLED, -10, "the caller cancelled the request")                                                         \
+  X(CPOOL_EAGAIN, -11, "no room at the moment: an event tells when to go on")                                          \
   X(CPOOL_ETIMEOUT_ACQUIRE, -20, "no connection became free in time")                                                  \
   X(CPOOL_ETIMEOUT_CONNECT, -21, "the connection was not ready in time")                                               \
   X(CPOOL_ETIMEOUT_READ, -22, "the peer was silent for too long")                                                      \
@@ -175,7 +177,10 @@ struct uv_loop_s; /* libuv's uv_loop_t */
 
 enum cpool_event_kind {
   CPOOL_EVENT_RESPONSE = 1,   /* the one final event of a request: status, response, user of the request */
-  CPOOL_EVENT_HTTP_CLOSED = 2 /* the one final event of a pool: cpool_http_free is legal now; user of its options */
+  CPOOL_EVENT_HTTP_CLOSED = 2, /* the one final event of a pool: cpool_http_free is legal now; user of its options */
+  CPOOL_EVENT_HEAD = 3,        /* CPOOL_REQUEST_STREAM: the head of the answer is complete, see `response` */
+  CPOOL_EVENT_BODY = 4,        /* CPOOL_REQUEST_STREAM: the next `len` bytes of its body at `data` */
+  CPOOL_EVENT_WRITABLE = 5     /* CPOOL_REQUEST_UPLOAD: cpool_body_write may be called again after CPOOL_EAGAIN */
 };
 
 /* Made and owned by the library; valid until cpool_queue_release, or until the callback returns. Fields are only
@@ -185,7 +190,11 @@ typedef struct cpool_event {
   int32_t status;           /* CPOOL_OK for any complete HTTP answer, 404 and 500 included */
   uint64_t source;          /* the cpool_op; 0 for pool events */
   void *user;               /* as given */
-  cpool_response *response; /* CPOOL_EVENT_RESPONSE: not NULL until it is taken; dies with the event unless taken */
+  /* CPOOL_EVENT_RESPONSE: not NULL until it is taken; dies with the event unless taken. CPOOL_EVENT_HEAD: the same
+   * response, of which status, headers, URL and redirects can be read; what the end decides cannot be yet. */
+  cpool_response *response;
+  const void *data; /* CPOOL_EVENT_BODY; as long as the event */
+  size_t len;       /* of data, at least 1 */
 } cpool_event;
 
 /* Runs on the loop thread; `event` is borrowed until it returns. */
@@ -315,6 +324,8 @@ typedef struct cpool_http_options {
   cpool_queue *queue;               /* pool events; not together with on_event; borrows until the closed event */
   cpool_event_fn *on_event;
   void *user;
+  int64_t stream_window_bytes; /* of one streamed body, either way, on its way between the library and its consumer */
+  int64_t max_stream_bytes;    /* the same of all streamed responses of the pool together */
 } cpool_http_options;
 
 CPOOL_API void cpool_http_options_init_sized(cpool_http_options *, size_t size);
@@ -398,6 +409,8 @@ typedef struct cpool_http_stats {
   uint64_t bytes_sent, bytes_received; /* HTTP heads and bodies, TLS overhead excluded */
   uint64_t tls_resumed;                /* new https connections that took up a TLS session of an earlier one */
   uint64_t redirects; /* followed: each is one request more to a host, but none more in the counters above */
+  int64_t stream_bytes;    /* of streamed responses, with their consumers */
+  int64_t paused_requests; /* of the active: held back, since their consumers have enough */
 } cpool_http_stats;
 
 CPOOL_API void cpool_http_stats_init_sized(cpool_http_stats *, size_t size);
@@ -501,7 +514,14 @@ CPOOL_API void cpool_session_free(cpool_session *);
 /* --------------------------------------------------------------------------------------------------------- requests */
 
 enum cpool_request_flags {
-  CPOOL_REQUEST_REPEATABLE = 1 /* may be sent twice although its method is not idempotent */
+  CPOOL_REQUEST_REPEATABLE = 1, /* may be sent twice although its method is not idempotent */
+  /* The answer comes in pieces: one CPOOL_EVENT_HEAD, CPOOL_EVENT_BODY for each piece, and the CPOOL_EVENT_RESPONSE with
+   * an empty body, in this order. A request that fails before the head is complete has only the last. Not for
+   * cpool_perform. max_response_bytes counts only if the request sets it. */
+  CPOOL_REQUEST_STREAM = 2,
+  /* The body comes by cpool_body_write: body is NULL, body_len its exact length or 0 for unknown (chunked, RFC 9112
+   * section 7.1). The method, if NULL, is POST. Follows no redirect. Not for cpool_perform. */
+  CPOOL_REQUEST_UPLOAD = 4
 };
 
 typedef struct cpool_request {
@@ -537,6 +557,7 @@ typedef struct cpool_request {
    * tracestate without traceparent. They replace the session's, and go as they are with each repeat and redirect, also
    * to other origins: ids are no secrets. NULL: none. */
   const char *traceparent, *tracestate;
+  int64_t stream_window_bytes; /* 0: the pool's */
 } cpool_request;
 
 CPOOL_API void cpool_request_init_sized(cpool_request *, size_t size);
@@ -552,6 +573,26 @@ CPOOL_API int cpool_submit(cpool_session *, const cpool_request *, cpool_op *out
 /* [posts] Asks for the end of a request: CPOOL_ECANCELLED, unless it ends otherwise before. CPOOL_ESTALE: it has
  * ended; CPOOL_ENOMEM. */
 CPOOL_API int cpool_cancel(cpool_http *, cpool_op op);
+
+/* Streams. While more than stream_window_bytes of a streamed body are with its consumer, its transfer stops reading, and
+ * goes on at a quarter of them; with max_stream_bytes of all streams of the pool, and with the marks of the queue, it is
+ * the same. A body that is held back keeps its connection, runs no sock_read_timeout_ms, and slows no other stream on
+ * another connection. Bytes are with the consumer from CPOOL_EVENT_BODY until the release of the event; with on_event
+ * until cpool_body_credit gives them back. */
+
+/* [posts] With on_event: `bytes` of the streamed body have been consumed. More than is out counts as all of it.
+ * CPOOL_EINVAL: bytes is 0; CPOOL_ESTALE: the request has ended, though its last events may still be on their way: there
+ * is nothing left to give; CPOOL_ENOMEM. Harmless for a request with a queue. */
+CPOOL_API int cpool_body_credit(cpool_http *, cpool_op op, size_t bytes);
+/* [posts] The next part of the body of a request with CPOOL_REQUEST_UPLOAD; copies all of it or nothing. `last` not 0:
+ * the body ends with it; data may be NULL then, with len 0. From the submit on; what is written before the request has a
+ * connection waits. Threads may take turns, in the order of their calls.
+ * CPOOL_EAGAIN: stream_window_bytes or more wait to be sent; one CPOOL_EVENT_WRITABLE comes when half of them have been.
+ * CPOOL_EINVAL: no upload, nothing to write, bytes behind the last one, more bytes than body_len or an end before it.
+ * CPOOL_ESTALE: the request has ended, perhaps since the answer came early: its final event tells. CPOOL_ENOMEM.
+ * While the caller has nothing to send, sock_read_timeout_ms does not run. A request whose body has begun to go out is
+ * never sent again: it ends with CPOOL_ERESET where another one would be repeated. */
+CPOOL_API int cpool_body_write(cpool_http *, cpool_op op, const void *data, size_t len, int32_t last);
 
 /* [waits] Submit and wait; queue, on_event and user must be unset. Gives *out, also on failure; it stays NULL only
  * when the call was refused. Returns the status of the final event, or why it was refused: as cpool_submit, and
@@ -575,13 +616,16 @@ typedef struct cpool_response_info {
   uint64_t bytes_sent, bytes_received;
   char remote_address[64]; /* "192.0.2.1:443", "[2001:db8::1]:443" or "unix", a proxy's where there is one; "": none */
   int32_t redirects;       /* followed */
+  int32_t trailer_count;
 } cpool_response_info;
 
 CPOOL_API void cpool_response_info_init_sized(cpool_response_info *, size_t size);
 #define cpool_response_info_init(p) cpool_response_info_init_sized((p), sizeof *(p))
 
 /* A response is not changed after its event; any thread may read it, one at a time may free it. Pointers live until
- * cpool_response_free (or the release of the event that it was not taken from). */
+ * cpool_response_free (or the release of the event that it was not taken from). Of the response of a CPOOL_EVENT_HEAD
+ * body, trailers, info and error come with the end: until then the first is empty, the second are none, and the calls
+ * for the last two return CPOOL_EBUSY. */
 
 /* HTTP status code; 0 when no complete head arrived, or resp is NULL. */
 CPOOL_API int cpool_response_status(const cpool_response *);
@@ -592,6 +636,10 @@ CPOOL_API const void *cpool_response_body(const cpool_response *, size_t *len);
 CPOOL_API const char *cpool_response_header(const cpool_response *, const char *name);
 /* Headers in order of arrival. CPOOL_EINVAL: index is not below header_count. */
 CPOOL_API int cpool_response_header_at(const cpool_response *, size_t index, const char **name, const char **value);
+/* The same for trailers, the fields behind a chunked body (RFC 9112 section 7.1.2); within max_header_bytes together
+ * with the head. They are the peer's afterthoughts: nothing here acts on them. */
+CPOOL_API const char *cpool_response_trailer(const cpool_response *, const char *name);
+CPOOL_API int cpool_response_trailer_at(const cpool_response *, size_t index, const char **name, const char **value);
 /* The URL that the response is of: the request's, with base_url before it, or after redirects the last one's. With its
  * fragment, which a redirect inherits (RFC 9110 section 10.2.2). NULL for a NULL response. */
 CPOOL_API const char *cpool_response_url(const cpool_response *);

@@ -6,11 +6,10 @@
  *                      signals the next. A descriptor is made only when asked for, and is readable exactly while an
  *                      event waits or a wake is pending: it is written and drained under the lock, so that the two
  *                      cannot cross.
- * The marks            `above` begins when the bytes exceed the high mark and ends when they are at or below the low
- *                      one. Then all paused waiters are detached and their messages posted before the lock is let go.
- *                      Under the lock, since afterwards nothing would keep the runtime alive: a transfer that resumes
- *                      ends in a push to this queue, and its pool, and so its runtime, cannot be freed before that push
- *                      has had the lock. */
+ * The marks            Bytes rise with a push and fall with a release. At the low mark paused transfers are woken under
+ *                      the lock, since afterwards nothing would keep their runtimes alive: a transfer that resumes ends
+ *                      in a push to this queue, and its pool, and so its runtime, cannot be freed before that push has
+ *                      had the lock. */
 #include "core/queue.h"
 
 #include <assert.h>
@@ -36,15 +35,12 @@ static const int64_t LONGEST_WAIT_S = 1000000000; /* 31 years; the deadline fits
 
 struct cpool_queue {
   struct cpool__fork_mark fork;
-  int64_t high_bytes, low_bytes;
   _Atomic int64_t holders;  /* pools and requests that name the queue */
-  _Atomic bool above;       /* written under the lock */
   pthread_mutex_t lock;     /* all below */
   pthread_cond_t something; /* an event or a wake, for the waiting threads */
   struct cpool__list events;
-  struct cpool__list paused;
-  int64_t bytes;       /* of events that wait or are taken */
-  int64_t taken_count; /* events taken and not released */
+  struct cpool__water water; /* bytes of events that wait or are taken; transfers pause at its marks */
+  int64_t taken_count;       /* events taken and not released */
   int32_t waiting_threads;
   int32_t wakes; /* waits that have to return 0 early */
   int fd;        /* eventfd; -1: nobody asked */
@@ -108,10 +104,8 @@ int cpool_queue_new(cpool_queue **out, const cpool_queue_options *options)
   if (q == NULL)
     return cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "cpool_queue_new: out of memory");
   cpool__fork_mark_init(&q->fork);
-  q->high_bytes = own.high_water_bytes;
-  q->low_bytes = own.low_water_bytes;
+  cpool__water_init(&q->water, own.high_water_bytes, own.low_water_bytes);
   atomic_init(&q->holders, 0);
-  atomic_init(&q->above, false);
   pthread_mutex_init(&q->lock, NULL);
   pthread_condattr_t attr;
   pthread_condattr_init(&attr);
@@ -119,7 +113,6 @@ int cpool_queue_new(cpool_queue **out, const cpool_queue_options *options)
   pthread_cond_init(&q->something, &attr);
   pthread_condattr_destroy(&attr);
   cpool__list_init(&q->events);
-  cpool__list_init(&q->paused);
   q->fd = -1;
   cpool__objects_add(1);
   *out = q;
@@ -153,7 +146,7 @@ int cpool_queue_free(cpool_queue *q)
   pthread_mutex_unlock(&q->lock);
   if (use != NULL)
     return cpool__refuse(CPOOL_EBUSY, CPOOL_LAYER_CALLER, "cpool_queue_free: %s", use);
-  assert(cpool__list_empty(&q->paused)); /* paused transfers are requests in flight */
+  assert(cpool__list_empty(&q->water.paused)); /* paused transfers are requests in flight */
   for (struct cpool__link *link; (link = cpool__list_pop_front(&q->events)) != NULL;)
     event_of(link)->release(event_of(link));
   if (q->fd >= 0)
@@ -239,14 +232,12 @@ void cpool__queue_push(cpool_queue *q, struct cpool__list *events)
     return;
   for (struct cpool__link *link = cpool__list_first(events); link != NULL; link = cpool__list_next(events, link)) {
     assert(event_of(link)->queue == q);
-    bytes += (int64_t) event_of(link)->bytes;
+    bytes += event_of(link)->counted ? 0 : (int64_t) event_of(link)->bytes;
     count++;
   }
   pthread_mutex_lock(&q->lock);
   cpool__list_splice(&q->events, events);
-  q->bytes += bytes;
-  if (q->bytes > q->high_bytes)
-    atomic_store_explicit(&q->above, true, memory_order_relaxed);
+  cpool__water_rise(&q->water, bytes);
   fd_settle(q);
   if (q->waiting_threads > 0)
     pthread_cond_signal(&q->something);
@@ -311,16 +302,6 @@ int cpool_queue_wait(cpool_queue *q, const cpool_event **events, int32_t max, in
   return count;
 }
 
-/* Ends the pause of all waiters. Under the lock; see the top of the file. */
-static void resume_paused(struct cpool_queue *q)
-{
-  atomic_store_explicit(&q->above, false, memory_order_relaxed);
-  for (struct cpool__link *link; (link = cpool__list_pop_front(&q->paused)) != NULL;) {
-    struct cpool__queue_waiter *waiter = cpool__container_of(link, struct cpool__queue_waiter, link);
-    cpool__runtime_post(waiter->runtime, &waiter->msg); /* the waiter is its loop's from here on */
-  }
-}
-
 void cpool_queue_release(cpool_queue *q, const cpool_event *const *events, int32_t count)
 {
   if (q == NULL || events == NULL || count <= 0 || !cpool__fork_mark_same_process(&q->fork))
@@ -332,11 +313,9 @@ void cpool_queue_release(cpool_queue *q, const cpool_event *const *events, int32
     bytes += (int64_t) event->bytes;
   }
   pthread_mutex_lock(&q->lock);
-  assert(q->taken_count >= count && q->bytes >= bytes);
-  q->bytes -= bytes;
+  assert(q->taken_count >= count);
   q->taken_count -= count;
-  if (atomic_load_explicit(&q->above, memory_order_relaxed) && q->bytes <= q->low_bytes)
-    resume_paused(q);
+  cpool__water_fall(&q->water, bytes);
   pthread_mutex_unlock(&q->lock);
   /* The queue may be freed by now. */
   for (int32_t i = 0; i < count; i++) {
@@ -348,27 +327,31 @@ void cpool_queue_release(cpool_queue *q, const cpool_event *const *events, int32
 /* ------------------------------------------------------------------------------------------------- the marks' other
  * side */
 
+void cpool__queue_count(cpool_queue *q, struct cpool__event *event)
+{
+  event->counted = true;
+  pthread_mutex_lock(&q->lock);
+  cpool__water_rise(&q->water, (int64_t) event->bytes);
+  pthread_mutex_unlock(&q->lock);
+}
+
 bool cpool__queue_above(const cpool_queue *q)
 {
-  return atomic_load_explicit(&q->above, memory_order_relaxed);
+  return cpool__water_above(&q->water);
 }
 
-bool cpool__queue_pause(cpool_queue *q, struct cpool__queue_waiter *waiter)
+bool cpool__queue_pause(cpool_queue *q, struct cpool__water_waiter *waiter)
 {
-  assert(!cpool__link_in(&waiter->link));
   pthread_mutex_lock(&q->lock);
-  bool above = atomic_load_explicit(&q->above, memory_order_relaxed);
-  if (above)
-    cpool__list_push_back(&q->paused, &waiter->link);
+  bool paused = cpool__water_pause(&q->water, waiter);
   pthread_mutex_unlock(&q->lock);
-  return above;
+  return paused;
 }
 
-bool cpool__queue_unpause(cpool_queue *q, struct cpool__queue_waiter *waiter)
+bool cpool__queue_unpause(cpool_queue *q, struct cpool__water_waiter *waiter)
 {
   pthread_mutex_lock(&q->lock);
-  bool paused = cpool__link_in(&waiter->link);
-  cpool__link_remove(&waiter->link);
+  bool paused = cpool__water_unpause(&q->water, waiter);
   pthread_mutex_unlock(&q->lock);
   return paused;
 }

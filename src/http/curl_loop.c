@@ -89,7 +89,8 @@ void cpool__curl_socket_event(void *owner, int fd, uint32_t events)
   struct cpool__conn *conn = owner;
   if (conn->owner == NULL) {
     cpool__idle_event(conn);
-  } else if (conn->owner->paused) { /* an error cannot be masked, but by being out of the set */
+  } else if (conn->owner->paused &&
+             (events & EPOLLOUT) == 0) { /* an error cannot be masked, but by being out of the set */
     cpool__poller_want(cpool__runtime_poller(conn->pool->rt), fd, 0);
   } else if (conn->in_curl) {
     /* libcurl shows a header when its line is whole: its bytes are signs of life before */

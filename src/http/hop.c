@@ -37,7 +37,7 @@ bool cpool__hop_due(const struct cpool__request *req)
 
 static const char *method_of(const struct cpool__request *req)
 {
-  static const char *const implied[] = {"GET", "HEAD", "POST"}; /* by kind */
+  static const char *const implied[] = {"GET", "HEAD", "POST", "PUT"}; /* by kind */
   return req->method != NULL ? req->method : implied[req->kind];
 }
 

@@ -22,6 +22,8 @@
 #include "http/overrides.h"
 #include "http/pool.h"
 #include "http/request.h"
+#include "http/stream.h"
+#include "http/upload.h"
 #include "http/session.h"
 #include "http/wait.h"
 
@@ -139,6 +141,19 @@ void cpool__http_leave(cpool_http *pool)
   } while (!atomic_compare_exchange_weak(&pool->inflight_count, &count, count - 1));
 }
 
+bool cpool__http_post(cpool_http *pool, struct cpool__msg *msg, cpool_op op)
+{
+  if (!cpool__ids_valid(&pool->ids, op))
+    return false;
+  atomic_fetch_add(&pool->inflight_count, 1); /* the message names the pool */
+  if (!cpool__ids_valid(&pool->ids, op)) { /* it ended meanwhile, and with it perhaps what kept the pool from closing */
+    cpool__http_leave(pool);
+    return false;
+  }
+  cpool__runtime_post(pool->rt, msg);
+  return true;
+}
+
 void cpool__http_unref(cpool_http *pool)
 {
   if (atomic_fetch_sub(&pool->refs, 1) > 1)
@@ -150,6 +165,9 @@ void cpool__http_unref(cpool_http *pool)
   cpool__fork_mark_fini(&pool->fork_mark);
   pthread_mutex_destroy(&pool->options_lock);
   pthread_mutex_destroy(&pool->origins_lock);
+  pthread_mutex_destroy(&pool->uploads_lock);
+  cpool__table_fini(&pool->uploads);
+  cpool__budget_drop(pool->stream_budget);
   cpool__free(pool);
 }
 
@@ -344,7 +362,9 @@ static int make(cpool_http *pool, const cpool_http_options *options)
   cpool__admission_init(&pool->admission, cpool__limit32(pool->options.max_connections), pool->options.max_closing);
   cpool__http_dns_options(&pool->options, &dns);
   pool->end = end_new();
-  if (pool->end == NULL)
+  pool->stream_budget =
+      cpool__budget_new(pool->options.max_stream_bytes, cpool__stream_low(pool->options.max_stream_bytes));
+  if (pool->end == NULL || pool->stream_budget == NULL)
     return cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "http: no memory");
   rc = cpool__resolver_new(&pool->resolver, pool->rt, &dns);
   if (rc != CPOOL_OK)
@@ -380,6 +400,8 @@ int cpool_http_new(cpool_http **out, cpool_runtime *runtime, const cpool_http_op
   cpool__fork_mark_init(&pool->fork_mark);
   pthread_mutex_init(&pool->options_lock, NULL);
   pthread_mutex_init(&pool->origins_lock, NULL);
+  pthread_mutex_init(&pool->uploads_lock, NULL);
+  cpool__table_init(&pool->uploads, cpool__upload_same);
   cpool__ids_init(&pool->ids, 1);
   cpool__url_cache_init(&pool->urls);
   cpool__table_init(&pool->origins, cpool__origin_same);

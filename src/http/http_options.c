@@ -75,6 +75,10 @@ static const struct cpool__option option_rows[] = {
      .meaning = "names that need no query"},
     {FIELD(user_agent), .type = CPOOL__OPTION_TEXT, .unit = "", .standard_text = "libcpool/VERSION",
      .meaning = "sent unless the session or request sets its own; empty: none"},
+    {BYTES(stream_window_bytes, 4096, 1073741824), .standard = 256 * 1024, .flags = CPOOL__OPTION_LIVE,
+     .meaning = "of one streamed body, either way, between the library and its consumer; above it the transfer waits"},
+    {BYTES(max_stream_bytes, 65536, 1099511627776), .standard = 64 * 1024 * 1024, .flags = CPOOL__OPTION_LIVE,
+     .meaning = "the same of all streamed responses together; above it each waits with its next piece"},
     {.key = NULL},
 };
 

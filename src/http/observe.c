@@ -16,6 +16,7 @@ int cpool_http_stats_get(cpool_http *pool, cpool_http_stats *out)
   if (rc != CPOOL_OK)
     return rc;
   cpool__http_stats_read(&pool->stats, &own);
+  own.stream_bytes = cpool__budget_bytes(pool->stream_budget); /* consumers release on threads of their own */
   own.refused = atomic_load_explicit(&pool->refused_count, memory_order_relaxed);
   return cpool__struct_write(out, &own, sizeof own, "http stats");
 }

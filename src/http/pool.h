@@ -12,6 +12,7 @@
 #include "core/fork.h"
 #include "core/ids.h"
 #include "core/runtime.h"
+#include "core/water.h"
 #include "dns/resolver.h"
 #include "http/http_stats.h"
 #include "http/identity.h"
@@ -43,8 +44,9 @@ enum cpool__http_state {
   X(connect_timeout_ms)                                                                                                \
   X(sock_read_timeout_ms)                                                                                              \
   X(total_timeout_ms)                                                                                                  \
-  X(max_response_bytes)
-enum { CPOOL__REQUEST_DEFAULTS = 5 };
+  X(max_response_bytes)                                                                                                \
+  X(stream_window_bytes)
+enum { CPOOL__REQUEST_DEFAULTS = 6 };
 
 struct cpool_http {
   cpool_runtime *rt;
@@ -70,7 +72,10 @@ struct cpool_http {
   pthread_mutex_t options_lock; /* guards: */
   cpool_http_options wanted;    /* resolved, as last set; its texts are those of options */
   struct cpool__http_stats stats;
-  pthread_mutex_t origins_lock; /* origins_list, when read off the loop thread or changed on it */
+  struct cpool__budget *stream_budget; /* bytes of streamed answers with their consumers; outlives the pool with them */
+  pthread_mutex_t uploads_lock;        /* guards: */
+  struct cpool__table uploads;         /* by handle, of requests in flight */
+  pthread_mutex_t origins_lock;        /* origins_list, when read off the loop thread or changed on it */
 
   /* loop thread */
   enum cpool__http_state state;
@@ -106,6 +111,9 @@ int cpool__http_enter(cpool_http *pool);
 /* Any thread: gives up what keeps the close from finishing (inflight_count), and has the loop look if it was the last. */
 void cpool__http_leave(cpool_http *pool);
 void cpool__http_leave_on_loop(cpool_http *pool); /* the same on the loop thread */
+/* Any thread: posts a message that names the pool and a request. It counts for the close, and is given up on the loop
+ * with cpool__http_leave_on_loop. False: the request has ended, nothing was posted. */
+bool cpool__http_post(cpool_http *pool, struct cpool__msg *msg, cpool_op op);
 /* Any thread: the memory goes with the last reference. */
 void cpool__http_unref(cpool_http *pool);
 /* Any thread: CPOOL_OK, or CPOOL_ECLOSED or CPOOL_EFORK (recorded): for public calls, before anything else of the pool is touched. */

@@ -9,6 +9,7 @@
 #include "http/http_options.h"
 #include "http/origin.h"
 #include "http/pool.h"
+#include "http/stream.h"
 
 struct change_msg {
   struct cpool__msg msg;
@@ -54,6 +55,8 @@ static void on_change(struct cpool__msg *msg)
     for (struct cpool__link *link = cpool__list_first(&pool->identities_used); link != NULL;
          link = cpool__list_next(&pool->identities_used, link))
       cpool__curl_configure(cpool__container_of(link, struct cpool__curl, link));
+    cpool__budget_marks(pool->stream_budget, pool->options.max_stream_bytes,
+                        cpool__stream_low(pool->options.max_stream_bytes));
     cpool__http_dns_options(&pool->options, &dns);
     cpool__resolver_configure(pool->resolver, &dns);
     cpool__http_touch(pool);

@@ -12,7 +12,9 @@
 #include "http/pool.h"
 #include "http/proxy_result.h"
 #include "http/session.h"
+#include "http/stream.h"
 #include "http/transfer.h"
+#include "http/upload.h"
 
 enum { RETRY_MAX_MS = 50 }; /* between two tries to connect to a full unix listener */
 
@@ -21,6 +23,7 @@ void cpool__request_unref(struct cpool__request *req)
   if (atomic_fetch_sub_explicit(&req->refs, 1, memory_order_acq_rel) > 1)
     return;
   cpool__response_fini(&req->resp);
+  cpool__free(req->stream);
   cpool__free(req);
 }
 
@@ -137,6 +140,10 @@ void cpool__request_finish(struct cpool__request *req, const cpool_error *error)
   req->event.event.status = req->resp.status;
   cpool__free(req->body);
   req->body = NULL;
+  cpool__stream_end(req->stream);
+  cpool__upload_end(req->upload, pool);
+  req->upload = NULL;
+  atomic_store_explicit(&req->resp.open, false, memory_order_release);
   req->event.bytes = req->block_bytes + cpool__response_bytes(&req->resp);
   cpool__runtime_keep(rt, -1);
   cpool__runtime_deliver(rt, &req->event);
@@ -234,9 +241,9 @@ static void on_phase_time(struct cpool__timer *timer)
     timed_out(req, CPOOL_ETIMEOUT_CONNECT, CPOOL_LAYER_CONNECT, "connect_timeout_ms", req->connect_timeout_ms);
     return;
   }
-  if (req->transfer != NULL && req->transfer->paused)
+  if ((req->transfer != NULL && req->transfer->paused) || (req->upload != NULL && cpool__upload_starved(req->upload)))
     req->activity_ms = now_ms; /* the silence is ours */
-  if (req->body_len > 0 && req->transfer != NULL) {
+  if ((req->body_len > 0 || req->upload != NULL) && req->transfer != NULL) {
     curl_off_t uploaded = 0;
     curl_easy_getinfo(req->transfer->easy, CURLINFO_SIZE_UPLOAD_T, &uploaded);
     if ((uint64_t) uploaded != req->uploaded) {
@@ -407,14 +414,6 @@ void cpool__request_repeat(struct cpool__request *req)
   cpool__http_touch(req->pool);
 }
 
-static void on_low_water(struct cpool__msg *msg)
-{
-  struct cpool__request *req = cpool__container_of(msg, struct cpool__request, queue_waiter.msg);
-  if (req->state == CPOOL__REQUEST_ACTIVE && req->transfer != NULL && req->transfer->paused)
-    cpool__transfer_resume(req->transfer);
-  cpool__request_unref(req);
-}
-
 /* A connection of the route is waited for, from `since_us` on. */
 static void wait_at_host(struct cpool__request *req, struct cpool__route *route, uint64_t since_us)
 {
@@ -496,6 +495,6 @@ void cpool__request_init(struct cpool__request *req)
   req->event.event.response = &req->resp;
   req->event.release = event_released;
   req->msg.fn = on_posted;
-  req->queue_waiter.msg.fn = on_low_water;
+  cpool__brake_init(req);
   cpool__response_init(&req->resp);
 }

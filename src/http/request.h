@@ -21,6 +21,7 @@
 
 #include "core/queue.h"
 #include "core/runtime.h"
+#include "http/brake.h"
 #include "http/headers.h"
 #include "http/origin.h"
 #include "http/response.h"
@@ -28,7 +29,9 @@
 #include "pool/admission.h"
 
 struct cpool__dialling;
+struct cpool__stream;
 struct cpool__transfer;
+struct cpool__upload;
 
 enum cpool__request_state {
   CPOOL__REQUEST_POSTED,
@@ -38,7 +41,8 @@ enum cpool__request_state {
   CPOOL__REQUEST_DONE
 };
 
-enum cpool__request_kind { CPOOL__KIND_GET, CPOOL__KIND_HEAD, CPOOL__KIND_BODY }; /* how libcurl is told */
+/* How libcurl is told. */
+enum cpool__request_kind { CPOOL__KIND_GET, CPOOL__KIND_HEAD, CPOOL__KIND_BODY, CPOOL__KIND_UPLOAD };
 
 enum { CPOOL__ATTEMPTS = 3 }; /* the last one on a new connection */
 
@@ -48,7 +52,11 @@ struct cpool__request {
   _Atomic uint32_t refs; /* the event, a taken response, a message on its way */
   enum cpool__request_state state;
   struct cpool__msg msg;
-  struct cpool__queue_waiter queue_waiter;
+  struct cpool__water_waiter brake_waiter;
+  enum cpool__brake brake;      /* where it waits with the body of its answer */
+  bool brake_posted;            /* the waiter's message is on its way */
+  struct cpool__stream *stream; /* NULL: the body is collected */
+  struct cpool__upload *upload; /* NULL: the body to be sent is `body` */
   cpool_http *pool;
   cpool_session *session;
   cpool_op op;
@@ -74,7 +82,8 @@ struct cpool__request {
   uint64_t submit_us, begin_us; /* begin: dispatch, then the first byte sent */
   uint64_t phase_due_ms;        /* of acquire, connect or silence; UINT64_MAX: never. phase_timer may be due earlier */
   uint64_t activity_ms, uploaded;
-  int64_t acquire_timeout_ms, connect_timeout_ms, sock_read_timeout_ms, total_timeout_ms, max_response_bytes;
+  int64_t acquire_timeout_ms, connect_timeout_ms, sock_read_timeout_ms, total_timeout_ms, max_response_bytes,
+      stream_window_bytes;
   const struct cpool__authority *authority;
   struct cpool__authority *owned_authority;
   const char *method; /* NULL: what the kind implies */

@@ -34,6 +34,7 @@ void cpool__response_fini(struct cpool_response *resp)
 {
   cpool__buffer_fini(&resp->head);
   cpool__buffer_fini(&resp->body);
+  cpool__buffer_fini(&resp->trailers);
   cpool__free(resp->error);
   resp->error = NULL;
   cpool__hops_free(resp->hops);
@@ -45,7 +46,8 @@ static void forget_head(struct cpool_response *resp)
   resp->status_code = resp->http_version = 0;
   resp->header_count = 0;
   resp->head_begun = resp->head_complete = resp->may_fold = resp->had_control = false;
-  resp->head.len = 0;
+  resp->head.len = resp->trailers.len = 0;
+  resp->trailer_count = 0;
   atomic_store_explicit(&resp->mark, 0, memory_order_relaxed);
 }
 
@@ -130,31 +132,38 @@ static void trim(const char **text, size_t *len)
   }
 }
 
+/* Where a line goes: to the head, or behind it to the trailers. */
+static struct cpool__buffer *fields_of(struct cpool_response *resp)
+{
+  return resp->head_complete ? &resp->trailers : &resp->head;
+}
+
 /* The room that appends then find; the cap was checked against what arrived, which is at least as much. */
-static bool head_room(struct cpool_response *resp, size_t len)
+static bool field_room(struct cpool__buffer *fields, size_t len)
 {
-  size_t needed = resp->head.len + len, twice = resp->head.capacity * 2;
-  if (needed <= resp->head.capacity)
+  size_t needed = fields->len + len, twice = fields->capacity * 2, least = 1024;
+  if (needed <= fields->capacity)
     return true;
-  return cpool__buffer_reserve(&resp->head, needed < 1024 ? 1024 : needed > twice ? needed : twice) == CPOOL__BUFFER_OK;
+  least = needed > least ? needed : least;
+  return cpool__buffer_reserve(fields, least > twice ? least : twice) == CPOOL__BUFFER_OK;
 }
 
-static void head_byte(struct cpool_response *resp, char byte)
+static void field_byte(struct cpool__buffer *fields, char byte)
 {
-  resp->head.data[resp->head.len++] = byte;
+  fields->data[fields->len++] = byte;
 }
 
-static void head_text(struct cpool_response *resp, const char *text, size_t len)
+static void field_text(struct cpool__buffer *fields, const char *text, size_t len)
 {
-  memcpy(resp->head.data + resp->head.len, text, len);
-  resp->head.len += len;
-  head_byte(resp, '\0');
+  memcpy(fields->data + fields->len, text, len);
+  fields->len += len;
+  field_byte(fields, '\0');
 }
 
-static void head_value(struct cpool_response *resp, const char *value, size_t len)
+static void field_value(struct cpool_response *resp, struct cpool__buffer *fields, const char *value, size_t len)
 {
-  char *begin = resp->head.data + resp->head.len, *end = begin + len;
-  head_text(resp, value, len);
+  char *begin = fields->data + fields->len, *end = begin + len;
+  field_text(fields, value, len);
   if (!has_control(begin, len))
     return;
   resp->had_control = true;
@@ -166,15 +175,16 @@ static void head_value(struct cpool_response *resp, const char *value, size_t le
 
 static enum cpool__response_result folded_line(struct cpool_response *resp, const char *line, size_t len)
 {
+  struct cpool__buffer *fields = fields_of(resp);
   trim(&line, &len);
   if (!resp->may_fold || len == 0)
     return CPOOL__RESPONSE_OK;
-  if (!head_room(resp, len + 1))
+  if (!field_room(fields, len + 1))
     return CPOOL__RESPONSE_NO_MEMORY;
-  resp->head.len--; /* the value's NUL; before it stands the value, or the name's NUL when that is empty */
-  if (resp->head.data[resp->head.len - 1] != '\0')
-    head_byte(resp, ' ');
-  head_value(resp, line, len);
+  fields->len--; /* the value's NUL; before it stands the value, or the name's NUL when that is empty */
+  if (fields->data[fields->len - 1] != '\0')
+    field_byte(fields, ' ');
+  field_value(resp, fields, line, len);
   return CPOOL__RESPONSE_OK;
 }
 
@@ -187,11 +197,15 @@ static enum cpool__response_result field_line(struct cpool_response *resp, const
   size_t name_len = (size_t) (colon - line), value_len = len - name_len - 1;
   const char *value = colon + 1;
   trim(&value, &value_len);
-  if (!head_room(resp, name_len + value_len + 2))
+  struct cpool__buffer *fields = fields_of(resp);
+  if (!field_room(fields, name_len + value_len + 2))
     return CPOOL__RESPONSE_NO_MEMORY;
-  head_text(resp, line, name_len); /* a token: nothing to replace */
-  head_value(resp, value, value_len);
-  resp->header_count++;
+  field_text(fields, line, name_len); /* a token: nothing to replace */
+  field_value(resp, fields, value, value_len);
+  if (resp->head_complete)
+    resp->trailer_count++;
+  else
+    resp->header_count++;
   resp->may_fold = true;
   return CPOOL__RESPONSE_OK;
 }
@@ -202,8 +216,6 @@ enum cpool__response_result cpool__response_head_line(struct cpool_response *res
   if (resp->head_bytes > cap || len > cap - resp->head_bytes)
     return CPOOL__RESPONSE_OVER_CAP;
   resp->head_bytes += len;
-  if (resp->head_complete)
-    return CPOOL__RESPONSE_OK; /* a trailer */
   if (len > 0 && line[len - 1] == '\n')
     len--;
   if (len > 0 && line[len - 1] == '\r')
@@ -213,6 +225,7 @@ enum cpool__response_result cpool__response_head_line(struct cpool_response *res
     return CPOOL__RESPONSE_OK;
   }
   if (len == 0) {
+    resp->may_fold = false;
     if (resp->status_code >= 100 && resp->status_code <= 199)
       forget_head(resp);
     else
@@ -271,11 +284,21 @@ void cpool__response_fail(struct cpool_response *resp, const cpool_error *error)
 
 size_t cpool__response_bytes(const struct cpool_response *resp)
 {
-  return resp->head.capacity + resp->body.capacity + (resp->error == NULL ? 0 : sizeof *resp->error) +
-         cpool__hops_bytes(resp->hops);
+  return resp->head.capacity + resp->body.capacity + resp->trailers.capacity +
+         (resp->error == NULL ? 0 : sizeof *resp->error) + cpool__hops_bytes(resp->hops);
 }
 
 /* ---- public calls ---- */
+
+static bool is_open(const struct cpool_response *resp)
+{
+  return atomic_load_explicit(&resp->open, memory_order_acquire);
+}
+
+static int refuse_open(const char *call)
+{
+  return cpool__refuse(CPOOL_EBUSY, CPOOL_LAYER_CALLER, "%s: the response has not ended", call);
+}
 
 int cpool_response_status(const cpool_response *resp)
 {
@@ -284,11 +307,12 @@ int cpool_response_status(const cpool_response *resp)
 
 const void *cpool_response_body(const cpool_response *resp, size_t *len)
 {
+  size_t body_len = resp == NULL || is_open(resp) ? 0 : resp->body.len;
   if (len != NULL)
-    *len = resp == NULL ? 0 : resp->body.len;
+    *len = body_len;
   if (resp == NULL)
     return NULL;
-  return resp->body.len == 0 ? "" : resp->body.data;
+  return body_len == 0 ? "" : resp->body.data;
 }
 
 /* The text behind this one. */
@@ -297,13 +321,11 @@ static const char *next_text(const char *text)
   return text + strlen(text) + 1;
 }
 
-const char *cpool_response_header(const cpool_response *resp, const char *name)
+static const char *find_field(const struct cpool__buffer *fields, uint32_t count, const char *name)
 {
-  if (resp == NULL || name == NULL)
-    return NULL;
   size_t len = strlen(name);
-  const char *at = resp->head.data;
-  for (uint32_t i = 0; i < resp->header_count; i++) {
+  const char *at = fields->data;
+  for (uint32_t i = 0; i < count; i++) {
     size_t name_len = strlen(at);
     const char *value = at + name_len + 1;
     if (cpool__names_equal(at, name_len, name, len))
@@ -311,6 +333,32 @@ const char *cpool_response_header(const cpool_response *resp, const char *name)
     at = next_text(value);
   }
   return NULL;
+}
+
+const char *cpool_response_header(const cpool_response *resp, const char *name)
+{
+  return resp == NULL || name == NULL ? NULL : find_field(&resp->head, resp->header_count, name);
+}
+
+const char *cpool_response_trailer(const cpool_response *resp, const char *name)
+{
+  return resp == NULL || name == NULL || is_open(resp) ? NULL : find_field(&resp->trailers, resp->trailer_count, name);
+}
+
+int cpool_response_trailer_at(const cpool_response *resp, size_t index, const char **name, const char **value)
+{
+  if (resp == NULL || is_open(resp) || index >= resp->trailer_count)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER,
+                         "cpool_response_trailer_at: %s%zu is not below trailer_count",
+                         resp == NULL ? "the response is NULL; " : "", index);
+  const char *at = resp->trailers.data;
+  for (size_t i = 0; i < index; i++)
+    at = next_text(next_text(at));
+  if (name != NULL)
+    *name = at;
+  if (value != NULL)
+    *value = next_text(at);
+  return CPOOL_OK;
 }
 
 int cpool_response_header_at(const cpool_response *resp, size_t index, const char **name, const char **value)
@@ -360,6 +408,8 @@ int cpool_response_info_get(const cpool_response *resp, cpool_response_info *out
 {
   if (resp == NULL)
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "cpool_response_info_get: the response is NULL");
+  if (is_open(resp))
+    return refuse_open("cpool_response_info_get");
   cpool_response_info info = {
       .size = sizeof info,
       .http_version = resp->head_complete ? resp->http_version : 0,
@@ -375,6 +425,7 @@ int cpool_response_info_get(const cpool_response *resp, cpool_response_info *out
       .total_us = resp->total_us,
       .bytes_sent = resp->bytes_sent,
       .bytes_received = resp->bytes_received,
+      .trailer_count = (int32_t) resp->trailer_count,
       .redirects = resp->hops == NULL ? 0 : resp->hops->number,
   };
   if (resp->remote.len > 0 && resp->remote.sock.any.sa_family == AF_UNIX)
@@ -388,6 +439,8 @@ int cpool_response_error_get(const cpool_response *resp, cpool_error *out)
 {
   if (resp == NULL)
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "cpool_response_error_get: the response is NULL");
+  if (is_open(resp))
+    return refuse_open("cpool_response_error_get");
   cpool_error error = {.size = sizeof error};
   if (resp->error != NULL)
     error = *resp->error;

@@ -13,7 +13,7 @@ struct cpool__hop;
 
 struct cpool_response {
   int32_t status_code, http_version; /* 0: no complete head */
-  uint32_t header_count;
+  uint32_t header_count, trailer_count;
   bool head_begun, head_complete; /* the status line of a head; the empty line that ends a final (not 1xx) one */
   bool may_fold;                  /* the last header line was kept: a folded line continues it */
   bool had_control;               /* a value had a control byte, which became a blank */
@@ -21,8 +21,10 @@ struct cpool_response {
   _Atomic uint64_t mark;     /* where header_at was last: index (32) | offset in head (32) */
   struct cpool__buffer head; /* "name\0value\0" per header, in order of arrival */
   struct cpool__buffer body; /* always has room for the NUL that follows */
-  int32_t status;            /* enum cpool_status */
-  cpool_error *error;        /* NULL: none, or no memory for the detail: then `status` is all that is known */
+  struct cpool__buffer trailers; /* as head */
+  _Atomic bool open;  /* of a stream, shown to its consumer before the end: head is settled, all else is not */
+  int32_t status;     /* enum cpool_status */
+  cpool_error *error; /* NULL: none, or no memory for the detail: then `status` is all that is known */
   bool reused;
   int32_t attempts;
   uint64_t connection;
@@ -42,8 +44,8 @@ void cpool__response_restart(struct cpool_response *resp);
 /* The same before the next request of a redirect: what is told of the connection and the memory of the body go, too. */
 void cpool__response_next_hop(struct cpool_response *resp);
 /* One line as libcurl's header callback gives it: the status line begins the head, a folded line continues the last
- * value, an empty line completes the head, or forgets that of an interim (1xx) answer. What arrives after the head
- * (trailers) is ignored. `cap` bounds head_bytes; at most 2^32. */
+ * value, an empty line completes the head, or forgets that of an interim (1xx) answer. What arrives after the head are
+ * trailers. `cap` bounds head_bytes; at most 2^32. */
 enum cpool__response_result cpool__response_head_line(struct cpool_response *resp, const char *line, size_t len,
                                                       size_t cap);
 /* Appends to the body, as much as the cap allows; `expected` (Content-Length, -1 unknown) only guides the first

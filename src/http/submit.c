@@ -11,7 +11,9 @@
 #include "http/pool.h"
 #include "http/request.h"
 #include "http/session.h"
+#include "http/stream.h"
 #include "http/trace.h"
+#include "http/upload.h"
 
 static bool idempotent(const char *method)
 {
@@ -33,13 +35,16 @@ static int check(const cpool_request *own)
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: method is not a token of at most 32 bytes");
   if (own->method != NULL && strcasecmp(own->method, "CONNECT") == 0)
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: method CONNECT is not available");
-  if (own->body == NULL && own->body_len > 0)
+  bool upload = (own->flags & CPOOL_REQUEST_UPLOAD) != 0;
+  if (upload && own->body != NULL)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: body is given beside CPOOL_REQUEST_UPLOAD");
+  if (own->body == NULL && own->body_len > 0 && !upload)
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: body is NULL and body_len is %zu", own->body_len);
-  if (own->method != NULL && strcmp(own->method, "HEAD") == 0 && own->body_len > 0)
+  if (own->method != NULL && strcmp(own->method, "HEAD") == 0 && (own->body_len > 0 || upload))
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: HEAD has no body");
   if (own->body_len > INT64_MAX / 2)
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: body_len is out of range");
-  if ((own->flags & ~CPOOL_REQUEST_REPEATABLE) != 0)
+  if ((own->flags & ~(CPOOL_REQUEST_REPEATABLE | CPOOL_REQUEST_STREAM | CPOOL_REQUEST_UPLOAD)) != 0)
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: flags 0x%x are unknown", (unsigned) own->flags);
   if (own->headers == NULL && own->header_count > 0)
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: headers is NULL and header_count is %zu",
@@ -86,9 +91,12 @@ static int pick_all(const cpool_session *session, const cpool_request *own, stru
       return rc;
   }
   limits->max_response_bytes = cpool__limit64(limits->max_response_bytes);
+  if ((own->flags & CPOOL_REQUEST_STREAM) != 0 && own->max_response_bytes == 0) /* nothing collects it */
+    limits->max_response_bytes = INT64_MAX;
   int rc = pick(&cpool__session_option_table, "max_redirects", own->max_redirects, session->max_redirects, &redirects);
   if (rc == CPOOL_OK)
-    limits->max_redirects = (uint8_t) (redirects == CPOOL_OFF ? 0 : redirects);
+    limits->max_redirects =
+        (uint8_t) (redirects == CPOOL_OFF || (own->flags & CPOOL_REQUEST_UPLOAD) != 0 ? 0 : redirects);
   return rc;
 }
 
@@ -120,15 +128,17 @@ static int shape_url(cpool_session *session, const cpool_request *own, struct sh
 
 static int shape_request(cpool_session *session, const cpool_request *own, struct shape *shape)
 {
-  const char *method = own->method != NULL ? own->method : own->body_len > 0 ? "POST" : "GET";
+  bool upload = (own->flags & CPOOL_REQUEST_UPLOAD) != 0;
+  const char *method = own->method != NULL ? own->method : own->body_len > 0 || upload ? "POST" : "GET";
   int rc = shape_url(session, own, shape);
   if (rc != CPOOL_OK)
     return rc;
   bool takes_body = strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0 || strcmp(method, "PATCH") == 0;
-  shape->kind = own->body_len > 0 || takes_body ? CPOOL__KIND_BODY
-                : strcmp(method, "HEAD") == 0   ? CPOOL__KIND_HEAD
-                                                : CPOOL__KIND_GET;
-  const char *implied[] = {"GET", "HEAD", "POST"};
+  shape->kind = upload                            ? CPOOL__KIND_UPLOAD
+                : own->body_len > 0 || takes_body ? CPOOL__KIND_BODY
+                : strcmp(method, "HEAD") == 0     ? CPOOL__KIND_HEAD
+                                                  : CPOOL__KIND_GET;
+  const char *implied[] = {"GET", "HEAD", "POST", "PUT"};
   shape->method = strcmp(method, implied[shape->kind]) == 0 ? NULL : method;
   shape->method_len = shape->method != NULL ? strlen(method) + 1 : 0;
   /* "" needs the '/' that RFC 9112 section 3.2.1 wants, and so does a bare query */
@@ -139,7 +149,7 @@ static int shape_request(cpool_session *session, const cpool_request *own, struc
   }
   shape->target_len = shape->base_len + shape->url.target_len;
   shape->fragment_len = strlen(shape->url.target + shape->url.target_len);
-  if (shape->kind == CPOOL__KIND_BODY) { /* what libcurl would add by itself */
+  if (shape->kind == CPOOL__KIND_BODY || upload) { /* what libcurl would add by itself */
     shape->extra[shape->extra_count++] = "Expect:";
     if (!cpool__headers_find(own->headers, own->header_count, "Content-Type"))
       shape->extra[shape->extra_count++] = "Content-Type:";
@@ -204,8 +214,8 @@ static struct cpool__request *build(cpool_session *session, const cpool_request 
     url_size += shape->fragment_len + shape->target_len + 1;
   size_t total = head + url_size + shape->method_len;
   struct cpool__request *req = cpool__malloc(total);
-  void *body = own->body_len > 0 ? cpool__malloc(own->body_len) : NULL;
-  if (req == NULL || (own->body_len > 0 && body == NULL)) {
+  void *body = own->body != NULL && own->body_len > 0 ? cpool__malloc(own->body_len) : NULL;
+  if (req == NULL || (own->body != NULL && own->body_len > 0 && body == NULL)) {
     cpool__free(req);
     cpool__free(body);
     return NULL;
@@ -221,10 +231,29 @@ static struct cpool__request *build(cpool_session *session, const cpool_request 
   at = write_url(req, at, shape);
   if (shape->method != NULL)
     req->method = memcpy(at, shape->method, shape->method_len);
-  if (own->body_len > 0)
+  if (body != NULL) {
     req->body = memcpy(body, own->body, own->body_len);
-  req->body_len = own->body_len;
+    req->body_len = own->body_len;
+  }
   return req;
+}
+
+/* What streams need beyond the block. False: out of memory. */
+static bool build_streams(struct cpool__request *req, const cpool_request *own, int64_t window_bytes)
+{
+  cpool_http *pool = req->pool;
+  if ((own->flags & CPOOL_REQUEST_STREAM) != 0) {
+    req->stream = cpool__stream_new(window_bytes, pool->stream_budget);
+    if (req->stream == NULL)
+      return false;
+    atomic_init(&req->resp.open, true);
+  }
+  if ((own->flags & CPOOL_REQUEST_UPLOAD) != 0) {
+    req->upload = cpool__upload_new(own->body_len > 0 ? (int64_t) own->body_len : -1, window_bytes);
+    if (req->upload == NULL || !cpool__upload_start(req->upload, req))
+      return false;
+  }
+  return true;
 }
 
 static bool reserve_pending(cpool_http *pool)
@@ -262,10 +291,8 @@ static int submit(cpool_session *session, const cpool_request *own, cpool_op *ou
     goto unreserve;
   req = build(session, own, &shape);
   cpool_op op = req != NULL ? cpool__ids_take(&pool->ids, req) : 0;
-  if (op == 0) {
-    rc = cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "no memory for a request");
-    goto unreserve;
-  }
+  if (op == 0)
+    goto no_memory;
   cpool__request_init(req);
   req->event.event.source = op;
   req->event.event.user = own->user;
@@ -286,6 +313,10 @@ static int submit(cpool_session *session, const cpool_request *own, cpool_op *ou
   req->max_response_bytes = limits.max_response_bytes;
   req->authority = shape.url.authority;
   req->owned_authority = shape.url.owned;
+  if (!build_streams(req, own, limits.stream_window_bytes)) {
+    cpool__ids_give(&pool->ids, op);
+    goto no_memory;
+  }
   cpool__session_hold(session);
   if (own->queue != NULL)
     cpool__queue_hold(own->queue);
@@ -294,9 +325,15 @@ static int submit(cpool_session *session, const cpool_request *own, cpool_op *ou
   cpool__runtime_post(pool->rt, &req->msg);
   return CPOOL_OK;
 
+no_memory:
+  rc = cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "no memory for a request");
 unreserve:
-  if (req != NULL)
+  if (req != NULL) {
+    cpool__stream_end(req->stream);
+    cpool__upload_end(req->upload, pool);
+    cpool__free(req->stream);
     cpool__free(req->body);
+  }
   cpool__free(req);
   cpool__authority_free(shape.url.owned);
   atomic_fetch_sub_explicit(&pool->pending_count, 1, memory_order_relaxed);
@@ -353,22 +390,16 @@ int cpool_cancel(cpool_http *pool, cpool_op op)
   int rc = cpool__http_readable(pool);
   if (rc != CPOOL_OK)
     return rc;
-  if (!cpool__ids_valid(&pool->ids, op))
-    return cpool__refuse(CPOOL_ESTALE, CPOOL_LAYER_CALLER, "cancel: the request has ended");
   struct cancel_msg *cancel = cpool__malloc(sizeof *cancel);
   if (cancel == NULL)
     return cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "cancel: no memory");
-  atomic_fetch_add(&pool->inflight_count, 1); /* the message names the pool */
-  if (!cpool__ids_valid(&pool->ids, op)) { /* it ended meanwhile, and with it perhaps what kept the pool from closing */
-    cpool__free(cancel);
-    cpool__http_leave(pool);
-    return cpool__refuse(CPOOL_ESTALE, CPOOL_LAYER_CALLER, "cancel: the request has ended");
-  }
   cancel->msg.fn = on_cancel;
   cancel->pool = pool;
   cancel->op = op;
-  cpool__runtime_post(pool->rt, &cancel->msg);
-  return CPOOL_OK;
+  if (cpool__http_post(pool, &cancel->msg, op))
+    return CPOOL_OK;
+  cpool__free(cancel);
+  return cpool__refuse(CPOOL_ESTALE, CPOOL_LAYER_CALLER, "cancel: the request has ended");
 }
 
 cpool_response *cpool_event_take_response(const cpool_event *event)

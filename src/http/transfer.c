@@ -14,6 +14,7 @@
 #include "http/request.h"
 #include "http/tls.h"
 #include "http/transfer_result.h"
+#include "http/upload.h"
 
 static void set_identity(CURL *easy, const struct cpool__identity *identity)
 {
@@ -99,11 +100,17 @@ void cpool__transfer_free(struct cpool__transfer *transfer)
 static void set_method(struct cpool__transfer *transfer, const struct cpool__request *req)
 {
   CURL *easy = transfer->easy;
+  if (req->kind == CPOOL__KIND_UPLOAD) {
+    curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L);
+    curl_easy_setopt(easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t) req->upload->length);
+  } else if (transfer->kind == (int) CPOOL__KIND_UPLOAD) {
+    curl_easy_setopt(easy, CURLOPT_UPLOAD, 0L);
+  }
   if (req->kind == CPOOL__KIND_BODY) {
     curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) req->body_len);
     curl_easy_setopt(easy, CURLOPT_POSTFIELDS, req->body_len > 0 ? req->body : "");
     curl_easy_setopt(easy, CURLOPT_POST, 1L);
-  } else if (transfer->kind != (int) req->kind) {
+  } else if (transfer->kind != (int) req->kind && req->kind != CPOOL__KIND_UPLOAD) {
     curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L); /* undoes POST and NOBODY */
     if (req->kind == CPOOL__KIND_HEAD)
       curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
@@ -260,7 +267,8 @@ bool cpool__transfer_start(struct cpool__request *req, struct cpool__conn *conn)
   transfer->tunnel_open = false;
   transfer->tunnel_bytes = 0;
   transfer->tunnel_looks = 0;
-  transfer->confirmed = transfer->refused_open = transfer->paused = transfer->touched = transfer->last = false;
+  transfer->confirmed = transfer->refused_open = transfer->paused = transfer->send_paused = transfer->touched =
+      transfer->last = false;
   transfer->abort = CPOOL__ABORT_NONE;
   transfer->begin_count = 0;
   transfer->waited = conn->waited;
@@ -288,8 +296,8 @@ static void detach(struct cpool__transfer *transfer)
   struct cpool__curl *curl = transfer->curl;
   if (transfer->paused) {
     transfer->paused = false;
-    if (req != NULL && cpool__queue_unpause(req->event.queue, &req->queue_waiter))
-      cpool__request_unref(req); /* the message will not come */
+    curl->pool->stats.now.paused_requests--;
+    cpool__brake_off(req);
   }
   transfer->req = NULL; /* callbacks from here on are nobody's */
   curl_multi_remove_handle(curl->multi, transfer->easy);
@@ -384,6 +392,8 @@ void cpool__transfer_resume(struct cpool__transfer *transfer)
 {
   struct cpool__conn *conn = transfer->conn;
   transfer->paused = false;
+  transfer->curl->pool->stats.now.paused_requests--;
+  cpool__http_touch(transfer->curl->pool);
   transfer->curl->kick_count = 0;
   transfer->req->activity_ms = cpool__runtime_now_ms(transfer->req->pool->rt);
   if (conn != NULL && conn->fd >= 0)
@@ -395,4 +405,16 @@ void cpool__transfer_resume(struct cpool__transfer *transfer)
     cpool__transfer_done(transfer, code != CURLE_OK ? code : CURLE_WRITE_ERROR);
   else
     cpool__curl_check_done(transfer->curl);
+}
+
+void cpool__transfer_send_more(struct cpool__transfer *transfer)
+{
+  if (!transfer->send_paused)
+    return;
+  transfer->send_paused = false;
+  transfer->curl->kick_count = 0;
+  transfer->req->activity_ms = cpool__runtime_now_ms(transfer->req->pool->rt);
+  /* what it says of an error comes again with the end of the transfer */
+  (void) curl_easy_pause(transfer->easy, transfer->paused ? CURLPAUSE_RECV : CURLPAUSE_CONT);
+  cpool__curl_check_done(transfer->curl);
 }

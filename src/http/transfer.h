@@ -38,9 +38,10 @@ struct cpool__transfer {
   bool confirmed;    /* libcurl really uses conn */
   bool refused_open; /* libcurl wanted to dial by itself */
   bool touched;      /* libcurl has begun it */
-  bool paused;
-  bool last;        /* the head says that the connection ends with this response */
-  bool tunnel_open; /* the proxy's answer to CONNECT was read whole, and is 2xx */
+  bool paused;       /* reading */
+  bool send_paused;  /* the caller has nothing to send */
+  bool last;         /* the head says that the connection ends with this response */
+  bool tunnel_open;  /* the proxy's answer to CONNECT was read whole, and is 2xx */
   bool waited; /* its new connection had waited for a request: the peer may have given it up as if it had been used */
   enum cpool__transfer_abort abort;
   int begin_count;      /* times libcurl was about to send */
@@ -69,6 +70,8 @@ void cpool__transfer_done(struct cpool__transfer *transfer, CURLcode code);
 void cpool__transfer_abort(struct cpool__transfer *transfer);
 /* The low mark is reached: reading goes on. */
 void cpool__transfer_resume(struct cpool__transfer *transfer);
+/* There is more to send. */
+void cpool__transfer_send_more(struct cpool__transfer *transfer);
 /* libcurl has begun it. */
 static inline void cpool__transfer_touch(struct cpool__transfer *transfer)
 {

@@ -12,9 +12,11 @@
 #include "http/proxy_result.h"
 #include "http/redirect.h"
 #include "http/request.h"
+#include "http/stream.h"
 #include "http/tls.h"
 #include "http/transfer.h"
 #include "http/transfer_result.h"
+#include "http/upload.h"
 
 /* How long the server means to keep the connection, and for how many requests (RFC 2068 section 19.7.1.1). */
 static void note_keep_alive(struct cpool__transfer *transfer, const char *line, size_t len)
@@ -36,6 +38,12 @@ static void forbid_reuse(struct cpool__transfer *transfer, enum cpool__close_rea
   transfer->forbid_reuse = true;
 }
 
+static size_t give_up(struct cpool__transfer *transfer, enum cpool__transfer_abort why)
+{
+  transfer->abort = why;
+  return 0;
+}
+
 static size_t on_header(char *line, size_t one, size_t len, void *user)
 {
   struct cpool__transfer *transfer = user;
@@ -50,10 +58,8 @@ static size_t on_header(char *line, size_t one, size_t len, void *user)
   req->resp.bytes_received += len;
   req->activity_ms = cpool__runtime_now_ms(req->pool->rt);
   note_keep_alive(transfer, line, len);
-  if (!req->resp.head_complete && !cpool__framing_line(&transfer->framing, line, len)) {
-    transfer->abort = CPOOL__ABORT_FRAMING;
-    return 0;
-  }
+  if (!req->resp.head_complete && !cpool__framing_line(&transfer->framing, line, len))
+    return give_up(transfer, CPOOL__ABORT_FRAMING);
   switch (cpool__response_head_line(&req->resp, line, len, (size_t) req->pool->options.max_header_bytes)) {
   case CPOOL__RESPONSE_OK:
     if (!req->resp.head_complete)
@@ -61,15 +67,28 @@ static size_t on_header(char *line, size_t one, size_t len, void *user)
     if (cpool__framing_doubtful(&transfer->framing, req->resp.status_code))
       forbid_reuse(transfer, CPOOL__CLOSE_RESPONSE);
     transfer->last = cpool__framing_last(&transfer->framing, req->resp.status_code, req->kind == CPOOL__KIND_HEAD);
+    if (req->stream != NULL && !cpool__hop_due(req))
+      cpool__stream_head(req);
     return len;
   case CPOOL__RESPONSE_NO_MEMORY:
-    transfer->abort = CPOOL__ABORT_MEMORY;
-    return 0;
+    return give_up(transfer, CPOOL__ABORT_MEMORY);
   case CPOOL__RESPONSE_OVER_CAP:
     break;
   }
-  transfer->abort = CPOOL__ABORT_HEADERS;
-  return 0;
+  return give_up(transfer, CPOOL__ABORT_HEADERS);
+}
+
+static size_t stream_body(struct cpool__transfer *transfer, const char *data, size_t len)
+{
+  switch (cpool__stream_piece(transfer->req, data, len)) {
+  case CPOOL__STREAM_OK:
+    return len;
+  case CPOOL__STREAM_NO_MEMORY:
+    return give_up(transfer, CPOOL__ABORT_MEMORY);
+  case CPOOL__STREAM_OVER_CAP:
+    break;
+  }
+  return give_up(transfer, CPOOL__ABORT_BODY);
 }
 
 static size_t on_body(char *data, size_t one, size_t len, void *user)
@@ -79,43 +98,50 @@ static size_t on_body(char *data, size_t one, size_t len, void *user)
   (void) one;
   if (req == NULL)
     return len;
-  if (req->event.queue != NULL && cpool__queue_above(req->event.queue)) {
-    req->queue_waiter.runtime = req->pool->rt;
-    if (cpool__queue_pause(req->event.queue, &req->queue_waiter)) {
-      atomic_fetch_add_explicit(&req->refs, 1, memory_order_relaxed); /* until the message arrives or is taken back */
-      transfer->paused = true;
-      /* libcurl says nothing of a socket that it read from without waiting for it, and the bytes behind this piece would
-       * wake the loop for as long as it is held back. */
-      if (transfer->conn != NULL && transfer->conn->fd >= 0)
-        cpool__poller_want(cpool__runtime_poller(req->pool->rt), transfer->conn->fd, 0);
-      return CURL_WRITEFUNC_PAUSE;
-    }
-  }
+  if (cpool__brake_check(transfer))
+    return CURL_WRITEFUNC_PAUSE;
   req->resp.bytes_received += len;
   req->activity_ms = cpool__runtime_now_ms(req->pool->rt);
   curl_off_t expected = -1, cap = req->max_response_bytes;
   enum cpool__transfer_abort over = CPOOL__ABORT_BODY;
+  if (req->stream != NULL && !cpool__hop_due(req))
+    return stream_body(transfer, data, len);
   if (cpool__hop_due(req)) {
     over = CPOOL__ABORT_REDIRECT;
     cap = cap < CPOOL__REDIRECT_BODY_BYTES ? cap : CPOOL__REDIRECT_BODY_BYTES;
   }
   if (req->resp.body.data == NULL)
     curl_easy_getinfo(transfer->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &expected);
-  if (req->kind != CPOOL__KIND_HEAD && expected > cap) {
-    transfer->abort = over;
-    return 0;
-  }
+  if (req->kind != CPOOL__KIND_HEAD && expected > cap)
+    return give_up(transfer, over);
   switch (cpool__response_body_data(&req->resp, data, len, (size_t) cap, expected)) {
   case CPOOL__RESPONSE_OK:
     return len;
   case CPOOL__RESPONSE_NO_MEMORY:
-    transfer->abort = CPOOL__ABORT_MEMORY;
-    return 0;
+    return give_up(transfer, CPOOL__ABORT_MEMORY);
   case CPOOL__RESPONSE_OVER_CAP:
     break;
   }
-  transfer->abort = over;
-  return 0;
+  return give_up(transfer, over);
+}
+
+/* libcurl wants more of the body to send. */
+static size_t on_read(char *to, size_t one, size_t max, void *user)
+{
+  struct cpool__transfer *transfer = user;
+  size_t len;
+  if (transfer->req == NULL || transfer->req->upload == NULL)
+    return CURL_READFUNC_ABORT;
+  switch (cpool__upload_take(transfer->req->upload, to, one * max, &len)) {
+  case CPOOL__UPLOAD_BYTES:
+    return len;
+  case CPOOL__UPLOAD_END:
+    return 0;
+  case CPOOL__UPLOAD_WAIT:
+    break;
+  }
+  transfer->send_paused = true;
+  return CURL_READFUNC_PAUSE;
 }
 
 static curl_socket_t open_unix(struct cpool__transfer *transfer)
@@ -250,6 +276,8 @@ void cpool__transfer_set_callbacks(struct cpool__transfer *transfer)
   curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
   curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
+  curl_easy_setopt(easy, CURLOPT_READFUNCTION, on_read);
+  curl_easy_setopt(easy, CURLOPT_READDATA, transfer);
   curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_begin);
   curl_easy_setopt(easy, CURLOPT_PREREQDATA, transfer);
   curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open);

@@ -19,6 +19,7 @@
 #include "http/request.h"
 #include "http/tls.h"
 #include "http/transfer.h"
+#include "http/upload.h"
 
 /* libcurl sends a smaller body together with the head, and counts both as the request's size; from 8.8 on any body. */
 enum { BODY_APART_BYTES = 64 * 1024, BODY_COUNTED_SINCE = 0x080800 };
@@ -58,7 +59,7 @@ void cpool__transfer_measure(struct cpool__transfer *transfer)
     return; /* what was sent, if anything, asked a proxy for a tunnel */
   curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &sent);
   req->resp.bytes_sent += (uint64_t) (sent - transfer->tunnel_bytes);
-  if (req->body_len >= BODY_APART_BYTES && !cpool__curl_since(BODY_COUNTED_SINCE)) {
+  if ((req->body_len >= BODY_APART_BYTES || req->upload != NULL) && !cpool__curl_since(BODY_COUNTED_SINCE)) {
     curl_off_t uploaded = 0;
     curl_easy_getinfo(transfer->easy, CURLINFO_SIZE_UPLOAD_T, &uploaded);
     req->resp.bytes_sent += (uint64_t) uploaded;
@@ -138,6 +139,7 @@ void cpool__transfer_classify(struct cpool__transfer *transfer, CURLcode code, b
              : req->resp.status_code != 0 || req->resp.header_count > 0 || req->resp.head_complete ? CPOOL_ETRUNCATED
                                                                                                    : CPOOL_ERESET;
     break;
+  case CURLE_UPLOAD_FAILED: /* HTTP/1.0 has no chunks */
   case CURLE_WEIRD_SERVER_REPLY:
   case CURLE_UNSUPPORTED_PROTOCOL:
   case CURLE_BAD_CONTENT_ENCODING:
@@ -224,6 +226,7 @@ void cpool__transfer_outcome(struct cpool__transfer *transfer, CURLcode code, bo
   cpool__transfer_measure(transfer);
   bool sent = req->resp.bytes_sent > before;
   bool answered = req->resp.header_count > 0 || req->resp.status_code != 0 || req->resp.body.len > 0;
+  bool again = (!sent || req->repeatable) && (req->upload == NULL || !req->upload->touched);
   out->repeat = false;
   if (req->resp.head_complete &&
       (transfer->abort == CPOOL__ABORT_REDIRECT || (code == CURLE_OK && transfer->abort == CPOOL__ABORT_NONE))) {
@@ -251,15 +254,17 @@ void cpool__transfer_outcome(struct cpool__transfer *transfer, CURLcode code, bo
       (reused && !answered && (code == CURLE_GOT_NOTHING || code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR));
   if (!stale) {
     cpool__transfer_classify(transfer, code, tls, req->route->origin->key, &out->error);
-  } else if (cpool__request_attempts(req) < CPOOL__ATTEMPTS && (!sent || req->repeatable)) {
+  } else if (cpool__request_attempts(req) < CPOOL__ATTEMPTS && again) {
     out->repeat = true;
     return;
   } else {
-    if (sent && !req->repeatable)
+    if (!again)
       pool->stats.now.repeat_refused++;
     cpool__error_set(&out->error, CPOOL_ERESET, CPOOL_LAYER_HTTP, (int) code, 0,
                      "%s: the connection was lost before an answer began%s", req->route->origin->key,
-                     sent && !req->repeatable ? "; the request was sent and is not safe to repeat" : "");
+                     again                      ? ""
+                     : !sent || req->repeatable ? "; its body has gone and cannot be sent again"
+                                                : "; the request was sent and is not safe to repeat");
   }
   if (!sent)
     out->error.flags |= CPOOL_ERROR_NOTHING_SENT;

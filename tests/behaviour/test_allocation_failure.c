@@ -92,6 +92,9 @@ enum {
   POST_AGAIN,
   GET_PROXIED,
   GET_PAST_PROXY,
+  STREAM_BYTES,
+  STREAM_CALLBACK,
+  UPLOAD_ECHO,
   CANCELLED,
   ASKS
 };
@@ -113,6 +116,9 @@ static const struct {
     [POST_AGAIN] = {"", "/redirect/1", CPOOL_OK},           /* as a GET */
     [GET_PROXIED] = {"nowhere.test", "/ok", CPOOL_OK},      /* a name of the proxy's */
     [GET_PAST_PROXY] = {NULL, "/close", CPOOL_OK},
+    [STREAM_BYTES] = {NULL, "/chunked/20000", CPOOL_OK},
+    [STREAM_CALLBACK] = {NULL, "/bytes/20000", CPOOL_OK},
+    [UPLOAD_ECHO] = {NULL, "/echo", CPOOL_OK},
     [CANCELLED] = {NULL, "/blackhole", CPOOL_ECANCELLED},
 };
 
@@ -120,8 +126,9 @@ struct ask {
   struct run *run;
   int kind;
   bool accepted;
+  bool written; /* all of the body of an upload */
   cpool_op op;
-  _Atomic int ends, status, wrong;
+  _Atomic int ends, status, wrong, streamed;
 };
 
 struct run {
@@ -149,11 +156,18 @@ static bool done(struct run *run, const char *call, int rc)
   return false;
 }
 
+static bool is_stream(int kind)
+{
+  return kind == STREAM_BYTES || kind == STREAM_CALLBACK;
+}
+
 static bool answer_right(int kind, const cpool_response *resp)
 {
   size_t len = 0;
   const char *body = cpool_response_body(resp, &len);
-  if (kind == POST_ECHO)
+  if (is_stream(kind))
+    return len == 0;
+  if (kind == POST_ECHO || kind == UPLOAD_ECHO)
     return strcmp(body, "echoed") == 0;
   if (kind != GET_BYTES)
     return strcmp(body, "hello") == 0;
@@ -167,8 +181,19 @@ static bool answer_right(int kind, const cpool_response *resp)
 static void take(const cpool_event *event)
 {
   struct ask *ask = event->user;
+  if (event->kind == CPOOL_EVENT_BODY) {
+    for (size_t i = 0; i < event->len; i++)
+      if (((const char *) event->data)[i] != fault_pattern(ask->streamed + (int64_t) i))
+        atomic_store(&ask->wrong, 1);
+    ask->streamed += (int) event->len;
+    if (ask->kind == STREAM_CALLBACK)
+      (void) cpool_body_credit(ask->run->pool, event->source, event->len);
+  }
+  if (event->kind != CPOOL_EVENT_RESPONSE)
+    return;
   if (event->source != ask->op || event->response == NULL ||
-      (event->status == CPOOL_OK && !answer_right(ask->kind, event->response)))
+      (event->status == CPOOL_OK && !answer_right(ask->kind, event->response)) ||
+      (event->status == CPOOL_OK && ask->streamed != (is_stream(ask->kind) ? BYTES : 0)))
     atomic_store(&ask->wrong, 1);
   atomic_store(&ask->status, event->status);
   atomic_fetch_add(&ask->ends, 1);
@@ -206,7 +231,11 @@ static void submit(struct run *run, struct ask *ask, int kind)
   }
   if (kind == CANCELLED)
     request.total_timeout_ms = BLOCKED_MS; /* should the cancel fail */
-  if (kind == GET_CALLBACK)
+  if (is_stream(kind))
+    request.flags = CPOOL_REQUEST_STREAM;
+  if (kind == UPLOAD_ECHO)
+    request.flags = CPOOL_REQUEST_UPLOAD;
+  if (kind == GET_CALLBACK || kind == STREAM_CALLBACK)
     request.on_event = take;
   else
     request.queue = run->queue;
@@ -217,6 +246,9 @@ static void submit(struct run *run, struct ask *ask, int kind)
   if (proxied && run->proxied == NULL)
     return;
   ask->accepted = done(run, "submit", cpool_submit(proxied ? run->proxied : run->session, &request, &ask->op));
+  if (kind == UPLOAD_ECHO && ask->accepted)
+    ask->written = done(run, "body_write", cpool_body_write(run->pool, ask->op, "echo", 4, 0)) &&
+                   done(run, "body_write", cpool_body_write(run->pool, ask->op, "ed", 2, 1));
 }
 
 static void take_events(struct run *run, int64_t wait_ms)
@@ -253,6 +285,10 @@ static void one_round(struct run *run, struct ask *round)
     int rc = cpool_cancel(run->pool, round[CANCELLED].op);
     cancelled = rc == CPOOL_ESTALE || done(run, "cancel", rc);
   }
+  struct ask *upload = &round[UPLOAD_ECHO];
+  if (upload->accepted && !upload->written) /* nobody else would end it */
+    while (cpool_cancel(run->pool, upload->op) == CPOOL_ENOMEM)
+      continue;
   while (!round_over(round) && now_ms() < until_ms)
     take_events(run, 20);
   for (int i = 0; i < ASKS; i++) {
@@ -261,7 +297,8 @@ static void one_round(struct run *run, struct ask *round)
       SAY("%s: accepted %d, ended %d times", asks[i].path, round[i].accepted, ends);
     if (round[i].accepted && status != asks[i].expected &&
         !(status == CPOOL_ENOMEM && atomic_load(&memory.failed) > 0) &&
-        !(i == CANCELLED && !cancelled && status == CPOOL_ETIMEOUT_TOTAL))
+        !(i == CANCELLED && !cancelled && status == CPOOL_ETIMEOUT_TOTAL) &&
+        !(i == UPLOAD_ECHO && !round[i].written && status == CPOOL_ECANCELLED))
       SAY("%s%s ended with %s", asks[i].host == NULL ? "" : asks[i].host, asks[i].path, cpool_status_name(status));
     if (atomic_load(&round[i].wrong))
       SAY("%s: another answer than its own", asks[i].path);

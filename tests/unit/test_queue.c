@@ -230,7 +230,7 @@ static void paused_transfers_are_told_at_the_low_mark_and_once(void **state)
   cpool_queue *q = *state;
   struct item item;
   const cpool_event *event;
-  struct cpool__queue_waiter first, second, gone;
+  struct cpool__water_waiter first, second, gone;
   memset(&first, 0, sizeof first);
   first.runtime = (struct cpool_runtime *) (uintptr_t) 64;
   second = gone = first;

@@ -240,7 +240,7 @@ static void paused_producer_is_always_told(void **state)
   struct crowd crowd = {.q = q, .items = crowd_items};
   enum { ROUNDS = 3000 };
   pthread_t consumer;
-  struct cpool__queue_waiter waiter;
+  struct cpool__water_waiter waiter;
   int expected = 0;
   memset(&waiter, 0, sizeof waiter);
   atomic_store(&crowd.received, PRODUCERS * EACH - ROUNDS); /* the consumer ends after ROUNDS events */
