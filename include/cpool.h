@@ -176,7 +176,7 @@ typedef uint64_t cpool_op;
 struct uv_loop_s; /* libuv's uv_loop_t */
 
 enum cpool_event_kind {
-  CPOOL_EVENT_RESPONSE = 1,   /* the one final event of a request: status, response, user of the request */
+  CPOOL_EVENT_RESPONSE = 1,    /* the one final event of a request: status, response, user of the request */
   CPOOL_EVENT_HTTP_CLOSED = 2, /* the one final event of a pool: cpool_http_free is legal now; user of its options */
   CPOOL_EVENT_HEAD = 3,        /* CPOOL_REQUEST_STREAM: the head of the answer is complete, see `response` */
   CPOOL_EVENT_BODY = 4,        /* CPOOL_REQUEST_STREAM: the next `len` bytes of its body at `data` */
@@ -186,10 +186,10 @@ enum cpool_event_kind {
 /* Made and owned by the library; valid until cpool_queue_release, or until the callback returns. Fields are only
  * appended. */
 typedef struct cpool_event {
-  int32_t kind;             /* enum cpool_event_kind; ignore those you do not know */
-  int32_t status;           /* CPOOL_OK for any complete HTTP answer, 404 and 500 included */
-  uint64_t source;          /* the cpool_op; 0 for pool events */
-  void *user;               /* as given */
+  int32_t kind;    /* enum cpool_event_kind; ignore those you do not know */
+  int32_t status;  /* CPOOL_OK for any complete HTTP answer, 404 and 500 included */
+  uint64_t source; /* the cpool_op; 0 for pool events */
+  void *user;      /* as given */
   /* CPOOL_EVENT_RESPONSE: not NULL until it is taken; dies with the event unless taken. CPOOL_EVENT_HEAD: the same
    * response, of which status, headers, URL and redirects can be read; what the end decides cannot be yet. */
   cpool_response *response;
@@ -408,7 +408,7 @@ typedef struct cpool_http_stats {
   uint64_t dns_hits, dns_misses, dns_failures;
   uint64_t bytes_sent, bytes_received; /* HTTP heads and bodies, TLS overhead excluded */
   uint64_t tls_resumed;                /* new https connections that took up a TLS session of an earlier one */
-  uint64_t redirects; /* followed: each is one request more to a host, but none more in the counters above */
+  uint64_t redirects;      /* followed: each is one request more to a host, but none more in the counters above */
   int64_t stream_bytes;    /* of streamed responses, with their consumers */
   int64_t paused_requests; /* of the active: held back, since their consumers have enough */
 } cpool_http_stats;

@@ -32,7 +32,8 @@ static const struct cpool__option option_rows[] = {
      .meaning = "sockets shut down but not yet closed; at it no new ones are opened"},
     {COUNT(max_origins, 1, 1000000), .standard = 1000, .flags = CPOOL__OPTION_LIVE, .meaning = "hosts remembered"},
     {COUNT(max_identities, 1, 10000), .standard = 64,
-     .meaning = "different TLS, address, socket and proxy settings among the sessions in use, the default session's included"},
+     .meaning =
+         "different TLS, address, socket and proxy settings among the sessions in use, the default session's included"},
     {COUNT(max_requests_per_connection, 1, INT32_MAX), .standard = CPOOL_OFF,
      .flags = CPOOL__OPTION_LIVE | CPOOL__OPTION_OFF, .meaning = "then it is closed after the response"},
     {FIELD(address_policy), .type = CPOOL__OPTION_CHOICE, .unit = "", .standard = CPOOL_ADDRESS_ANY,
