@@ -138,7 +138,8 @@ typedef struct cpool_error {
   size_t size;
   int32_t status; /* enum cpool_status */
   int32_t layer;  /* enum cpool_layer */
-  int32_t native; /* errno, c-ares or libcurl code behind it, for CPOOL_EPROXY the proxy's answer; 0: none */
+  int32_t native; /* errno, c-ares or libcurl code behind it, for CPOOL_EPROXY the HTTP status or the
+                     SOCKS5 reply (RFC 1928 section 6); 0: none */
   int32_t flags;  /* enum cpool_error_flags */
   char text[256]; /* one line for people: what failed, which value, what was allowed */
 } cpool_error;
@@ -304,7 +305,7 @@ typedef struct cpool_http_options {
   int32_t max_requests_per_connection;
   int32_t address_policy;           /* enum cpool_address_policy; default of the sessions */
   int64_t acquire_timeout_ms;       /* submit until dispatch */
-  int64_t connect_timeout_ms;       /* dispatch until TLS is done, DNS included */
+  int64_t connect_timeout_ms;       /* dispatch until TLS is done; DNS and a proxy's tunnel included */
   int64_t sock_read_timeout_ms;     /* longest silence while sending or receiving */
   int64_t total_timeout_ms;         /* submit until the final event */
   int64_t keepalive_timeout_ms;     /* longest idle time of a connection; a server's shorter hint is obeyed */
@@ -423,7 +424,7 @@ enum cpool_http_phase {
   CPOOL_PHASE_QUEUE = 0,      /* submit until dispatch, or until the end without one; every request and redirect */
   CPOOL_PHASE_DNS = 1,        /* names resolved, cache hits included; new connections */
   CPOOL_PHASE_CONNECT = 2,    /* TCP; new connections */
-  CPOOL_PHASE_TLS = 3,        /* new https connections */
+  CPOOL_PHASE_TLS = 3,        /* new https connections, through a proxy its tunnel included */
   CPOOL_PHASE_FIRST_BYTE = 4, /* request begun until the first byte of the answer */
   CPOOL_PHASE_TOTAL = 5,      /* submit until the end; every request */
   CPOOL_PHASES = 6

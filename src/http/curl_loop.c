@@ -236,9 +236,10 @@ static void reap(struct cpool__task *task)
   }
   CURL *easy = curl->pruner->easy;
   curl_easy_setopt(easy, CURLOPT_CURLU, conn->route->origin->url);
-  /* libcurl files a tunnel under the host at its end, whichever proxy made it. This one is never reached. */
-  cpool__transfer_set_proxy(curl->pruner, conn->route->origin->proxy != CPOOL__PROXY_NONE ? "http://127.0.0.1:9" : NULL,
-                            NULL);
+  if (fitting || conn->route->origin->proxy == CPOOL__PROXY_NONE)
+    cpool__transfer_set_route(curl->pruner, conn->route);
+  else /* a tunnel is filed under the host at its end; the proxy's name would be looked up for that kind of address */
+    cpool__transfer_set_proxy(curl->pruner, "http://127.0.0.1:9", NULL);
   cpool__transfer_set_address(curl->pruner, conn);
   curl_easy_setopt(easy, CURLOPT_IPRESOLVE, fitting ? (long) CURL_IPRESOLVE_WHATEVER : (long) CURL_IPRESOLVE_V6);
   curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 0L);

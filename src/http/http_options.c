@@ -43,7 +43,7 @@ static const struct cpool__option option_rows[] = {
     {MS(acquire_timeout_ms, 1), .standard = 30000, .flags = CPOOL__OPTION_LIVE | CPOOL__OPTION_OFF,
      .meaning = "submit until dispatch"},
     {MS(connect_timeout_ms, 1), .standard = 10000, .flags = CPOOL__OPTION_LIVE | CPOOL__OPTION_OFF,
-     .meaning = "dispatch until TLS is done, DNS included"},
+     .meaning = "dispatch until TLS is done; DNS and a proxy's tunnel included"},
     {MS(sock_read_timeout_ms, 1), .standard = 30000, .flags = CPOOL__OPTION_LIVE | CPOOL__OPTION_OFF,
      .meaning = "longest silence while sending or receiving"},
     {MS(total_timeout_ms, 1), .standard = 60000, .flags = CPOOL__OPTION_LIVE | CPOOL__OPTION_OFF,

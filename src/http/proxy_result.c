@@ -72,9 +72,13 @@ static bool before_use(const struct cpool__transfer *transfer)
          transfer->begin_count == 0 && !transfer->tunnel_open;
 }
 
-bool cpool__proxy_waits(const struct cpool__request *req)
+const char *cpool__proxy_waits(const struct cpool__request *req)
 {
-  return req->transfer != NULL && before_use(req->transfer);
+  if (req->transfer == NULL || !before_use(req->transfer))
+    return NULL;
+  return kind_of(req->transfer) == CPOOL__PROXY_SOCKS5 && req->route->origin->tls
+             ? "waiting for the proxy's tunnel, or in the TLS handshake behind it"
+             : "waiting for the proxy's tunnel";
 }
 
 bool cpool__proxy_failed(const struct cpool__transfer *transfer, CURLcode code)

@@ -17,8 +17,9 @@ bool cpool__proxy_head_line(struct cpool__transfer *transfer, const char *line, 
 void cpool__proxy_watch(struct cpool__transfer *transfer, bool on);
 /* The tunnel of a new connection stands, and the request is about to be sent through it. */
 void cpool__proxy_tunnel_used(struct cpool__transfer *transfer);
-/* The request has a connection to a proxy, which has not made its tunnel yet, as far as that can be told. */
-bool cpool__proxy_waits(const struct cpool__request *req);
+/* What the request waits for when it has a connection to a proxy and, as far as that can be told, no tunnel yet; else
+ * NULL. */
+const char *cpool__proxy_waits(const struct cpool__request *req);
 /* Whether the transfer, which has ended with this code, ended for want of a tunnel. */
 bool cpool__proxy_failed(const struct cpool__transfer *transfer, CURLcode code);
 /* Why. CPOOL_EPROXY, or, where an https proxy's own handshake failed, a status of TLS; nothing was sent. */

@@ -188,9 +188,10 @@ static uint64_t due_after(uint64_t from_us, int64_t limit_ms)
 
 static void timed_out(struct cpool__request *req, int status, int layer, const char *key, int64_t limit_ms)
 {
+  const char *proxy = cpool__proxy_waits(req);
   const char *doing = !req->dispatched || req->hop_waiting ? "waiting for a connection"
                       : req->dialling != NULL              ? "connecting"
-                      : cpool__proxy_waits(req)            ? "waiting for the proxy's tunnel"
+                      : proxy != NULL                      ? proxy
                       : !req->sending                      ? "in the TLS handshake"
                       : req->resp.head_complete            ? "receiving the body"
                                                            : "waiting for the answer";

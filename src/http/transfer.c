@@ -132,7 +132,7 @@ void cpool__transfer_set_proxy(struct cpool__transfer *transfer, const char *url
   transfer->proxy = url;
 }
 
-static void set_route(struct cpool__transfer *transfer, const struct cpool__route *route)
+void cpool__transfer_set_route(struct cpool__transfer *transfer, const struct cpool__route *route)
 {
   const struct cpool__identity *identity = route->identity;
   if (route->origin->proxy == CPOOL__PROXY_NONE)
@@ -240,7 +240,7 @@ static void set_request(struct cpool__transfer *transfer, const struct cpool__re
     transfer->forbid_reuse = false;
   }
   set_method(transfer, req);
-  set_route(transfer, req->route);
+  cpool__transfer_set_route(transfer, req->route);
   set_watch(transfer, conn);
   cpool__transfer_set_address(transfer, conn);
   curl_easy_setopt(easy, CURLOPT_REQUEST_TARGET, req->target);

@@ -83,7 +83,8 @@ static inline void cpool__transfer_touch(struct cpool__transfer *transfer)
 void cpool__transfer_set_callbacks(struct cpool__transfer *transfer);
 /* libcurl tells that this transfer uses that socket. */
 void cpool__transfer_uses(struct cpool__transfer *transfer, struct cpool__conn *conn);
-/* The way of its route: a proxy, or none. */
+/* The way to the host: the proxy of its route, or none. */
+void cpool__transfer_set_route(struct cpool__transfer *transfer, const struct cpool__route *route);
 void cpool__transfer_set_proxy(struct cpool__transfer *transfer, const char *url, const char *userpwd);
 /* The address that libcurl is to look up its connections by, and to connect to. */
 void cpool__transfer_set_address(struct cpool__transfer *transfer, const struct cpool__conn *conn);
