@@ -5,7 +5,6 @@
  * the response. Headers are only ever taken away: what was dropped at one hop does not come back at a later one. */
 #include "http/hop.h"
 
-#include <stdalign.h>
 #include <string.h>
 #include <cpool.h>
 
@@ -85,17 +84,12 @@ static void filter(const struct cpool__request *req, struct plan *plan, struct c
     out->nodes = NULL;
 }
 
-static size_t align_up(size_t size)
-{
-  return (size + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t);
-}
-
 /* One block: the record, header nodes, the URL, and the target again when a fragment follows it there. */
 static bool lay_out(struct cpool__request *req, struct plan *plan, const char *url_text)
 {
   size_t url_size = strlen(url_text) + 1, target_size = plan->url.target_len + 1;
   bool apart = plan->url.target[plan->url.target_len] != '\0', filtered = plan->foreign || plan->get;
-  size_t nodes_at = align_up(sizeof *plan->hop);
+  size_t nodes_at = cpool__align_up(sizeof *plan->hop);
   size_t url_at = nodes_at + (filtered ? req->headers.count * sizeof(struct curl_slist) : 0);
   size_t bytes = url_at + url_size + (apart ? target_size : 0);
   char *block = cpool__malloc(bytes);

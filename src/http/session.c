@@ -5,7 +5,6 @@
 #include "http/session.h"
 
 #include <assert.h>
-#include <stdalign.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -248,11 +247,6 @@ static void own_lines_write(struct own_lines *out, char *at, const cpool_session
 
 /* ---- make and unmake ---- */
 
-static size_t align_up(size_t size)
-{
-  return (size + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t);
-}
-
 /* Parses base_url into *base; its path, without one '/' at the end, stays in the caller's text. */
 static int parse_base(struct cpool__url *base, cpool_http *pool, const char *base_url)
 {
@@ -280,7 +274,7 @@ static cpool_session *session_new(const cpool_session_options *own, const char *
   size_t lines_size = own_lines_size(own, user_agent);
   size_t list_size =
       cpool__headers_size(NULL, own->headers, own->header_count, NULL, 0) + 2 * sizeof(struct curl_slist) + lines_size;
-  size_t list_at = align_up(sizeof(cpool_session)), path_at = list_at + align_up(list_size);
+  size_t list_at = cpool__align_up(sizeof(cpool_session)), path_at = list_at + cpool__align_up(list_size);
   size_t lines_at = path_at + base->target_len + 1, size = lines_at + lines_size;
   char *block = cpool__malloc(size);
   if (block == NULL)

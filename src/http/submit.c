@@ -1,5 +1,4 @@
 /* submit: what a caller asks for is checked, laid out in one block, and posted to the loop; cancel. Any thread. */
-#include <stdalign.h>
 #include <stddef.h>
 #include <string.h>
 #include <strings.h>
@@ -171,11 +170,6 @@ static int shape_request(cpool_session *session, const cpool_request *own, struc
   return CPOOL_OK;
 }
 
-static size_t aligned(size_t size)
-{
-  return (size + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
-}
-
 /* Writes the target, and its NUL; returns what follows. */
 static char *write_target(char *at, const struct shape *shape)
 {
@@ -208,7 +202,7 @@ static char *write_url(struct cpool__request *req, char *at, const struct shape 
 /* One block: the struct, the header list, URL, method; and the body, which goes earlier. NULL: out of memory. */
 static struct cpool__request *build(cpool_session *session, const cpool_request *own, const struct shape *shape)
 {
-  size_t head = aligned(sizeof(struct cpool__request)) + aligned(shape->headers_bytes);
+  size_t head = cpool__align_up(sizeof(struct cpool__request)) + cpool__align_up(shape->headers_bytes);
   size_t url_size = shape->url.authority->prefix_len + shape->target_len + 1;
   if (shape->fragment_len > 0)
     url_size += shape->fragment_len + shape->target_len + 1;
@@ -226,7 +220,7 @@ static struct cpool__request *build(cpool_session *session, const cpool_request 
   if (shape->plain_headers)
     req->headers = session->headers;
   else
-    cpool__headers_build(&req->headers, (char *) req + aligned(sizeof *req), &shape->defaults, own->headers,
+    cpool__headers_build(&req->headers, (char *) req + cpool__align_up(sizeof *req), &shape->defaults, own->headers,
                          own->header_count, shape->extra, shape->extra_count);
   at = write_url(req, at, shape);
   if (shape->method != NULL)
