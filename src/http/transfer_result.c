@@ -239,7 +239,7 @@ void cpool__transfer_outcome(struct cpool__transfer *transfer, CURLcode code, bo
     cpool__proxy_outcome(transfer, code, &out->error);
     /* it had waited for a request, and the proxy may have given it up before */
     out->repeat = transfer->waited && out->error.native == 0 && (out->error.flags & CPOOL_ERROR_RETRIABLE) != 0 &&
-                  cpool__request_attempts(req) < CPOOL__ATTEMPTS;
+                  cpool__request_attempts(req) < CPOOL__ATTEMPTS && again;
     return;
   }
   if (listener_full(transfer, code)) {

@@ -294,6 +294,62 @@ static void bytes_are_counted_without_those_of_the_tunnel(void **state)
   cpool_session_free(session);
 }
 
+/* Writes PIECES of PIECE_BYTES, each of one letter, as the stream lets it, and reads them back. */
+static void bodies_stream_through_a_tunnel_both_ways(void **state)
+{
+  struct peer *f = *state;
+  enum { PIECES = 40, PIECE_BYTES = 10000, KEPT = 2 };
+  for (int i = 0; i < KINDS; i++)
+    for (int tls = 0; tls < 2; tls++) {
+      cpool_session *session = start_kind(f, &kinds[i]);
+      cpool_request request = peer_request(f, &(struct ask){.url = proxied_url(f, tls, "/echo")});
+      char piece[PIECE_BYTES];
+      const cpool_event *kept[KEPT] = {0};
+      int written = 0, heads = 0, events = 0;
+      size_t got = 0;
+      bool writable = true, over = false;
+      cpool_op op = 0;
+      request.flags = CPOOL_REQUEST_STREAM | CPOOL_REQUEST_UPLOAD;
+      request.queue = f->queue;
+      assert_int_equal(cpool_submit(session, &request, &op), CPOOL_OK);
+      while (!over) {
+        while (writable && written < PIECES) {
+          memset(piece, 'a' + written % 26, sizeof piece);
+          int rc = cpool_body_write(f->pool, op, piece, sizeof piece, written == PIECES - 1);
+          assert_true(rc == CPOOL_OK || rc == CPOOL_EAGAIN);
+          written += rc == CPOOL_OK;
+          writable = rc == CPOOL_OK;
+        }
+        const cpool_event *event = NULL;
+        assert_int_equal(cpool_queue_wait(f->queue, &event, 1, PEER_DEADLINE_MS), 1);
+        if (event->kind == CPOOL_EVENT_WRITABLE) {
+          writable = true;
+        } else if (event->kind == CPOOL_EVENT_HEAD) {
+          heads++;
+        } else if (event->kind == CPOOL_EVENT_BODY) {
+          for (size_t k = 0; k < event->len; k++, got++)
+            assert_int_equal(((const char *) event->data)[k], 'a' + (int) (got / PIECE_BYTES) % 26);
+        } else {
+          assert_int_equal(event->status, CPOOL_OK);
+          over = true;
+        }
+        /* a consumer that is behind: some are released late */
+        if (kept[events % KEPT] != NULL)
+          cpool_queue_release(f->queue, &kept[events % KEPT], 1);
+        kept[events++ % KEPT] = event;
+      }
+      for (int k = 0; k < KEPT; k++)
+        if (kept[k] != NULL)
+          cpool_queue_release(f->queue, &kept[k], 1);
+      assert_int_equal(written, PIECES);
+      assert_int_equal(heads, 1);
+      assert_int_equal(got, PIECES * PIECE_BYTES);
+      peer_is_200(proxied_ask(f, session, tls, "/ok"), "hello");
+      assert_int_equal(fault_proxy_accepted(proxied_of(f)->proxy), 1);
+      cpool_session_free(session);
+    }
+}
+
 /* ---- without proxy */
 
 static void hosts_of_no_proxy_are_reached_directly(void **state)
@@ -451,6 +507,7 @@ int main(void)
       proxied_case(bytes_on_an_idle_tunnel_end_it),
       proxied_case(the_replay_guard_holds),
       proxied_case(bytes_are_counted_without_those_of_the_tunnel),
+      proxied_case(bodies_stream_through_a_tunnel_both_ways),
       proxied_case(hosts_of_no_proxy_are_reached_directly),
       proxied_case(each_redirect_takes_the_way_of_its_host),
       cmocka_unit_test_setup_teardown(the_environment_is_read_when_asked_alone, proxied_setup, environment_teardown),
