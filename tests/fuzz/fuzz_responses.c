@@ -1,8 +1,9 @@
 /* fuzz_responses: whatever bytes a server sends, in whatever pieces, each request ends once, within its caps, and the numbers add up
  *
  * One thread: the pool in manual mode, and between its steps the server's part on the same loopback. Both requests of a run are answered from
- * the one input, so that what is left of the first answer meets the second request. First byte: methods and how the server ends; second: the
- * sizes of the pieces; the rest is sent. */
+ * the one input, so that what is left of the first answer meets the second request. First byte: methods, how the server
+ * ends, and whether redirects are followed: then by a unix socket, so that whatever host a Location names is this server;
+ * second: the sizes of the pieces; the rest is sent. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -12,11 +13,22 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 #include <cpool.h>
 
-enum { REQUESTS = 2, CONNS = 4, BODY_CAP = 4096, HEADER_CAP = 1024, READ_MS = 2, BOUND_MS = 8000, INPUT_MAX = 16384 };
+enum {
+  REQUESTS = 2,
+  CONNS = 4,
+  BODY_CAP = 4096,
+  HEADER_CAP = 1024,
+  READ_MS = 2,
+  REDIRECTS = 4,
+  CONNECT_MS = 20,
+  BOUND_MS = 8000,
+  INPUT_MAX = 16384
+};
 enum { END_FIN, END_RESET, END_SILENT, ENDS };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -40,6 +52,7 @@ struct run {
   size_t left;
   uint32_t pieces; /* state of a small generator */
   int end;
+  cpool_session *session; /* that follows redirects; NULL: the pool's own */
   struct conn conns[CONNS];
   cpool_op ops[REQUESTS];
   int ends[REQUESTS];
@@ -47,14 +60,33 @@ struct run {
 };
 
 static cpool_runtime *rt;
-static int listener = -1;
+static int listener = -1, unix_listener = -1;
 static uint16_t port;
+static char unix_dir[] = "/tmp/fuzz_responses.XXXXXX", unix_path[sizeof unix_dir + 2];
 
 static int64_t now_ms(void)
 {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
   return (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static void remove_socket(void)
+{
+  unlink(unix_path);
+  rmdir(unix_dir);
+}
+
+static void start_unix(void)
+{
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  CHECK(mkdtemp(unix_dir) != NULL);
+  snprintf(unix_path, sizeof unix_path, "%s/s", unix_dir);
+  memcpy(address.sun_path, unix_path, sizeof unix_path);
+  unix_listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  CHECK(unix_listener >= 0 && bind(unix_listener, (struct sockaddr *) &address, sizeof address) == 0 &&
+        listen(unix_listener, 64) == 0);
+  atexit(remove_socket);
 }
 
 static void start(void)
@@ -70,6 +102,7 @@ static void start(void)
         listen(listener, 64) == 0);
   CHECK(getsockname(listener, (struct sockaddr *) &address, &len) == 0);
   port = ntohs(address.sin_port);
+  start_unix();
 }
 
 /* --------------------------------------------------------------------------------------------------------- the server */
@@ -88,11 +121,12 @@ static void accept_all(struct run *run)
   for (int i = 0; i < CONNS; i++) {
     if (run->conns[i].fd >= 0)
       continue;
-    int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int fd = accept4(run->session != NULL ? unix_listener : listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     int on = 1;
     if (fd < 0)
       return;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (run->session == NULL)
+      setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     run->conns[i] = (struct conn){.fd = fd};
   }
 }
@@ -174,6 +208,12 @@ static void check_response(const cpool_event *event)
     head += strlen(name) + strlen(value);
   }
   CHECK(head <= HEADER_CAP);
+  CHECK(info.redirects <= REDIRECTS && cpool_response_url(resp) != NULL);
+  for (int32_t i = 0; i < info.redirects; i++) {
+    int32_t status = 0;
+    CHECK(cpool_response_redirect_at(resp, (size_t) i, &status, &value) == CPOOL_OK);
+    CHECK(status >= 301 && status <= 308 && value != NULL);
+  }
   CHECK(event->status != CPOOL_OK || (cpool_response_status(resp) >= 200 && cpool_response_status(resp) <= 999));
 }
 
@@ -201,9 +241,11 @@ static void submit(struct run *run, cpool_http *pool, int which, int method)
   request.url = url;
   request.body = method >= 2 ? "body" : NULL;
   request.body_len = method >= 2 ? 4 : 0;
+  request.connect_timeout_ms = run->session != NULL ? CONNECT_MS : 0; /* this server takes no part in TLS */
   request.on_event = on_event;
   request.user = run;
-  CHECK(cpool_submit(cpool_http_session(pool), &request, &run->ops[which]) == CPOOL_OK);
+  CHECK(cpool_submit(run->session != NULL ? run->session : cpool_http_session(pool), &request, &run->ops[which]) ==
+        CPOOL_OK);
 }
 
 static void run_until(struct run *run, cpool_http *pool, const int *what)
@@ -234,13 +276,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
   for (int i = 0; i < CONNS; i++)
     run.conns[i].fd = -1;
   cpool_http_options_init(&options);
-  options.max_connections_per_host = 1;
+  options.max_connections = 1;
   options.sock_read_timeout_ms = READ_MS;
   options.max_response_bytes = BODY_CAP;
   options.max_header_bytes = HEADER_CAP;
   options.on_event = on_event;
   options.user = &run;
   CHECK(cpool_http_new(&pool, rt, &options) == CPOOL_OK);
+
+  if ((data[0] & 0x80) != 0) {
+    cpool_session_options following;
+    cpool_session_options_init(&following);
+    following.unix_socket_path = unix_path;
+    following.max_redirects = REDIRECTS;
+    following.username = "user";
+    CHECK(cpool_session_new(&run.session, pool, &following) == CPOOL_OK);
+  }
 
   bool together = (data[0] & 0x40) != 0; /* else the second comes when the first has ended */
   submit(&run, pool, 0, data[0] & 3);
@@ -251,6 +302,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     submit(&run, pool, 1, data[0] >> 2 & 3);
   run_until(&run, pool, &run.ends[1]);
 
+  cpool_session_free(run.session);
   CHECK(cpool_http_close_start(pool, 0) == CPOOL_OK);
   run_until(&run, pool, &run.closed);
   cpool_http_stats stats;
