@@ -102,6 +102,95 @@ static void poll_loop_fetches_its_url_and_each_line_of_its_input(void **state)
   assert_int_equal(RUN_INPUT(f, "bad:\n", "poll_loop", "-"), 1);
 }
 
+static void download_makes_a_file_of_a_whole_answer_alone(void **state)
+{
+  struct fixture *f = *state;
+  static const char *const failing[] = {"/status/404", "/fin-midbody", "/reset-before-answer"};
+  static const char *const reasons[] = {"HTTP 404", "lost in the middle", "lost before"};
+  char path[PATH_BYTES], part[PATH_BYTES + 8];
+  snprintf(path, sizeof path, "%s/body", f->dir);
+  snprintf(part, sizeof part, "%s.part", path);
+  assert_int_equal(RUN(f, "download", url(f, "/redirect-to?/bytes/3000000"), path), 0);
+  assert_string_equal(f->err, ""); /* no bar without a terminal */
+  char *body = read_text(f, "body");
+  assert_int_equal(strlen(body), 3000000);
+  for (int i = 0; i < 3000000; i++)
+    if (body[i] != fault_pattern(i))
+      fail_msg("byte %d", i);
+  free(body);
+  for (size_t i = 0; i < sizeof failing / sizeof *failing; i++) {
+    assert_int_equal(RUN(f, "download", url(f, failing[i]), path), 1);
+    assert_contains(f->err, reasons[i]);
+    body = read_text(f, "body");
+    assert_int_equal(strlen(body), 3000000); /* the old one */
+    free(body);
+    assert_int_equal(access(part, F_OK), -1);
+  }
+  assert_int_equal(RUN(f, "download", "ftp://127.0.0.1/", path), 1);
+  assert_contains(f->err, "CPOOL_EINVAL");
+  assert_int_equal(RUN(f, "download", url(f, "/ok"), "/does/not/exist"), 1);
+  assert_contains(f->err, "No such file");
+  assert_int_equal(RUN(f, "download", url(f, "/ok")), 2);
+}
+
+static void upload_sends_files_with_their_length_and_pipes_chunked(void **state)
+{
+  struct fixture *f = *state;
+  enum { BYTES = 3000000 };
+  char path[PATH_BYTES], *sent = malloc(BYTES + 1);
+  assert_non_null(sent);
+  for (int i = 0; i < BYTES; i++)
+    sent[i] = fault_pattern(i);
+  sent[BYTES] = '\0';
+  snprintf(path, sizeof path, "%s/body", f->dir);
+  write_file(path, sent, BYTES);
+  assert_int_equal(RUN(f, "upload", path, url(f, "/echo")), 0);
+  assert_true(strcmp(f->out, sent) == 0);
+  char *head = fault_server_last_head(f->server);
+  assert_contains(head, "PUT /echo ");
+  assert_contains(head, "\r\nContent-Length: 3000000\r\n");
+  free(head);
+  int pipe_fds[2];
+  assert_int_equal(pipe2(pipe_fds, O_CLOEXEC), 0);
+  snprintf(path, sizeof path, "/proc/%d/fd/%d", getpid(), pipe_fds[0]); /* a file whose length nobody knows */
+  start(f, "upload", (const char *const[]){path, url(f, "/echo"), NULL}, NULL, -1);
+  for (size_t at = 0; at < 200000;) {
+    ssize_t written = write(pipe_fds[1], sent + at, 200000 - at);
+    assert_true(written > 0);
+    at += (size_t) written;
+  }
+  close(pipe_fds[1]);
+  assert_int_equal(end(f), 0);
+  close(pipe_fds[0]);
+  assert_int_equal(strlen(f->out), 200000);
+  assert_true(strncmp(f->out, sent, 200000) == 0);
+  head = fault_server_last_head(f->server);
+  assert_contains(head, "\r\nTransfer-Encoding: chunked\r\n");
+  free(head);
+  free(sent);
+}
+
+static void upload_tells_what_became_of_it(void **state)
+{
+  struct fixture *f = *state;
+  char path[PATH_BYTES], closed[64];
+  int fd = refusing_url(closed);
+  snprintf(path, sizeof path, "%s/body", f->dir);
+  write_file(path, "hello", 5);
+  assert_int_equal(RUN(f, "upload", path, closed), 1);
+  assert_contains(f->err, "no address of the host accepted");
+  assert_int_equal(RUN(f, "upload", path, url(f, "/status/500")), 1);
+  assert_contains(f->err, "HTTP 500");
+  assert_int_equal(RUN_INPUT(f, "", "upload", "-", url(f, "/echo")), 0); /* an empty body is one, too */
+  assert_string_equal(f->out, "");
+  assert_int_equal(RUN(f, "upload", "/does/not/exist", url(f, "/echo")), 1);
+  assert_contains(f->err, "No such file");
+  assert_int_equal(RUN(f, "upload", f->dir, url(f, "/echo")), 1);
+  assert_contains(f->err, "Is a directory");
+  assert_int_equal(RUN(f, "upload", path), 2);
+  close(fd);
+}
+
 /* -------------------------------------------------------------------------------------------------------- cpool-fetch */
 
 static double number(const cJSON *object, const char *key)
@@ -603,6 +692,9 @@ int main(void)
       CASE(many_prints_each_outcome_once),
       CASE(uv_loop_returns_by_itself_and_runs_the_hosts_timer_meanwhile),
       CASE(poll_loop_fetches_its_url_and_each_line_of_its_input),
+      CASE(download_makes_a_file_of_a_whole_answer_alone),
+      CASE(upload_sends_files_with_their_length_and_pipes_chunked),
+      CASE(upload_tells_what_became_of_it),
       CASE(bad_usage_is_one_reason_and_status_2),
       CASE(answers_of_2xx_and_3xx_are_status_0),
       CASE(failures_are_one_line_for_each_reason),
