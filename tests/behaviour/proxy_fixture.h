@@ -34,7 +34,8 @@ static inline struct proxied *proxied_of(struct peer *f)
   return f->extra;
 }
 
-/* Names: proxy.test is known to the pool, whose name server answers nobody; a.test to the proxy alone. */
+/* Names: proxy.test, six.test and both.test are known to the pool, whose name server answers nobody; a.test to the proxy
+ * alone. */
 static inline void proxied_open_pool(struct peer *f, cpool_http_options *options)
 {
   char hosts[CERTS_PATH_BYTES + 16];
@@ -43,7 +44,8 @@ static inline void proxied_open_pool(struct peer *f, cpool_http_options *options
   if (options == NULL)
     options = &plain;
   snprintf(hosts, sizeof hosts, "%s/hosts", proxied_of(f)->certs->dir);
-  write_file(hosts, "127.0.0.1 proxy.test\n", 21);
+  static const char names[] = "127.0.0.1 proxy.test\n::1 six.test\n127.0.0.9 both.test\n127.0.0.1 both.test\n";
+  write_file(hosts, names, sizeof names - 1);
   options->dns_hosts_file = hosts;
   options->dns_servers = "127.0.0.1:9";
   options->dns_timeout_ms = 200;
@@ -56,7 +58,7 @@ static inline int proxied_setup(void **state)
   struct peer *f = peer_new();
   struct proxied *p = calloc(1, sizeof *p);
   assert_non_null(p);
-  p->certs = certs_new_with("DNS:proxy.test");
+  p->certs = certs_new_with("DNS:proxy.test,DNS:six.test,DNS:both.test");
   f->extra = p;
   f->server = fault_server_start(&(struct fault_options){0});
   p->secure = fault_server_start(

@@ -91,6 +91,36 @@ static void a_proxy_goes_by_its_name_and_is_looked_up_by_the_pool(void **state)
   }
 }
 
+/* Whichever of its addresses was reached, the connections are the same proxy's. */
+static void a_proxy_of_many_addresses_is_raced_like_a_host(void **state)
+{
+  struct peer *f = *state;
+  static const struct {
+    const char *host, *address;
+  } rows[] = {{"[::1]", "::1"}, {"six.test", "::1"}, {"both.test", "127.0.0.1"}};
+  for (int i = 0; i < KINDS; i++)
+    for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
+      struct fault_proxy_options o = {.socks = kinds[i].socks, .address = rows[k].address};
+      if (kinds[i].tls)
+        proxied_start_tls(f, &proxied_of(f)->certs->good, o);
+      else
+        proxied_start(f, o);
+      cpool_session_options options = proxied_options(f, kinds[i].scheme, rows[k].host);
+      cpool_session *session = proxied_session(f, &options);
+      for (int n = 0; n < 6; n++) {
+        struct answer answer = proxied_ask(f, session, n % 2, n < 4 ? "/ok" : "/close");
+        if (kinds[i].tls && rows[k].host[0] == '[' && answer.status == CPOOL_ETLS_VERIFY)
+          break; /* libcurl 7 looks for a name there */
+        peer_is_200(answer, "hello");
+        assert_int_equal(answer.info.reused, n >= 2);
+        assert_non_null(strstr(answer.info.remote_address, rows[k].address));
+      }
+      cpool_session_free(session);
+      peer_await(f, total_connections, 0);
+      peer_await(f, closing_connections, 0);
+    }
+}
+
 static void addresses_as_hosts_are_told_as_such(void **state)
 {
   struct peer *f = *state;
@@ -496,6 +526,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
       proxied_case(http_and_https_go_through_one_tunnel_each),
       proxied_case(a_proxy_goes_by_its_name_and_is_looked_up_by_the_pool),
+      proxied_case(a_proxy_of_many_addresses_is_raced_like_a_host),
       proxied_case(addresses_as_hosts_are_told_as_such),
       proxied_case(many_requests_share_the_tunnels_that_the_limits_allow),
       proxied_case(an_option_of_one_host_holds_behind_a_proxy),

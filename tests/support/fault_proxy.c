@@ -374,7 +374,7 @@ struct fault_proxy *fault_proxy_start(const struct fault_proxy_options *options)
   if (proxy == NULL || pipe(proxy->stop_pipe) != 0)
     support_die("fault_proxy: out of memory or descriptors");
   proxy->options = *options;
-  proxy->listen_fd = listen_on(NULL, &proxy->port, 1024);
+  proxy->listen_fd = listen_on(options->address, &proxy->port, 1024);
   if (proxy->listen_fd < 0)
     support_die("fault_proxy: cannot listen");
   if (options->tls_cert_file != NULL) {
