@@ -2,8 +2,8 @@
  *
  * One thread: the pool in manual mode, and between its steps the server's part on the same loopback. Both requests of a run are answered from
  * the one input, so that what is left of the first answer meets the second request. First byte: methods, how the server
- * ends, and whether redirects are followed: then by a unix socket, so that whatever host a Location names is this server;
- * second: the sizes of the pieces; the rest is sent. */
+ * ends, and whether redirects are followed: then by a unix socket, so that whatever host a Location names is this server,
+ * or through this server as a proxy; second: the sizes of the pieces; the rest is sent. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -53,6 +53,7 @@ struct run {
   uint32_t pieces; /* state of a small generator */
   int end;
   cpool_session *session; /* that follows redirects; NULL: the pool's own */
+  bool by_unix, by_socks;
   struct conn conns[CONNS];
   cpool_op ops[REQUESTS];
   int ends[REQUESTS];
@@ -121,18 +122,18 @@ static void accept_all(struct run *run)
   for (int i = 0; i < CONNS; i++) {
     if (run->conns[i].fd >= 0)
       continue;
-    int fd = accept4(run->session != NULL ? unix_listener : listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int fd = accept4(run->by_unix ? unix_listener : listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     int on = 1;
     if (fd < 0)
       return;
-    if (run->session == NULL)
+    if (!run->by_unix)
       setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     run->conns[i] = (struct conn){.fd = fd};
   }
 }
 
-/* True once a head has arrived; the end of the connection closes it. */
-static bool read_request(struct conn *conn)
+/* True once a head (for a SOCKS5 proxy any byte) has arrived; the end of the connection closes it. */
+static bool read_request(struct conn *conn, bool any)
 {
   char data[4096];
   ssize_t got;
@@ -140,7 +141,7 @@ static bool read_request(struct conn *conn)
     for (ssize_t i = 0; i < got; i++) {
       memmove(conn->tail, conn->tail + 1, 3);
       conn->tail[3] = data[i];
-      conn->asked |= memcmp(conn->tail, "\r\n\r\n", 4) == 0;
+      conn->asked |= any || memcmp(conn->tail, "\r\n\r\n", 4) == 0;
     }
   if (got == 0)
     hang_up(conn, false);
@@ -165,7 +166,7 @@ static void serve(struct run *run)
 {
   accept_all(run);
   for (int i = 0; i < CONNS; i++)
-    if (run->conns[i].fd >= 0 && read_request(&run->conns[i]))
+    if (run->conns[i].fd >= 0 && read_request(&run->conns[i], run->by_socks))
       send_piece(run, &run->conns[i]);
 }
 
@@ -287,7 +288,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
   if ((data[0] & 0x80) != 0) {
     cpool_session_options following;
     cpool_session_options_init(&following);
-    following.unix_socket_path = unix_path;
+    char proxy[64];
+    run.by_unix = (data[0] >> 4 & 3) != 3;
+    run.by_socks = !run.by_unix && (data[1] & 1) != 0;
+    snprintf(proxy, sizeof proxy, "%s://127.0.0.1:%u", run.by_socks ? "socks5" : "http", port);
+    following.unix_socket_path = run.by_unix ? unix_path : NULL;
+    following.proxy = run.by_unix ? NULL : proxy;
+    following.proxy_username = run.by_unix ? NULL : "user";
     following.max_redirects = REDIRECTS;
     following.username = "user";
     CHECK(cpool_session_new(&run.session, pool, &following) == CPOOL_OK);
