@@ -471,7 +471,7 @@ typedef struct cpool_session_options {
   /* Credentials go to the origin of base_url alone; without base_url to every host that a request names. */
   const char *username, *password; /* Authorization: Basic (RFC 7617); ':' and control bytes refused in the name */
   const char *bearer_token;        /* Authorization: Bearer (RFC 6750); not together with username */
-  int32_t tls_verify;              /* CPOOL_OFF: accept any certificate */
+  int32_t tls_verify;              /* CPOOL_OFF: accept any certificate of a host, not of a proxy */
   int32_t tls_min_version;         /* enum cpool_tls_version; default CPOOL_TLS_1_2 */
   int32_t address_policy;          /* enum cpool_address_policy; default: the pool's */
   const char *ca_file;             /* PEM; NULL: the system's */
