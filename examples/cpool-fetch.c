@@ -28,7 +28,9 @@ struct fetch {
   int64_t submitted;        /* refused ones included */
   struct fetch_file output; /* of -o */
   int output_error;         /* the errno for which it could not be written */
-  int senseless;            /* the library refused the very first request of a command line */
+  int64_t output_bytes;
+  int64_t output_size; /* as announced; -1: it was not */
+  int senseless;       /* the library refused the very first request of a command line */
   struct fetch_tally tally;
   struct fetch_bar bar;
 };
@@ -144,6 +146,10 @@ static void submit_some(struct fetch *fetch)
     req.body_len = options->body_len;
     req.queue = fetch->q;
     req.user = &fetch->ops[slot];
+    if (options->output != NULL) { /* a long download is no failure: silence is */
+      req.flags = CPOOL_REQUEST_STREAM;
+      req.total_timeout_ms = options->timeout_ms != 0 ? options->timeout_ms : CPOOL_OFF;
+    }
     int status = cpool_submit(fetch->session, &req, &fetch->ops[slot]);
     /* Large bodies fill the queue up to its high mark: go on when the events in it are released. */
     if (status == CPOOL_EFULL && fetch->free_count < options->concurrency)
@@ -158,7 +164,8 @@ static void submit_some(struct fetch *fetch)
       fetch->free_count--;
     else
       fetch_tally_refused(&fetch->tally, status, url);
-    fetch_bar_update(&fetch->bar, fetch->tally.requests, options->requests, fetch->tally.failed);
+    if (options->output == NULL)
+      fetch_bar_update(&fetch->bar, fetch->tally.requests, options->requests, fetch->tally.failed);
   }
 }
 
@@ -170,15 +177,46 @@ static void cancel_all(struct fetch *fetch)
   }
 }
 
-/* The body, when it is that of an answer which counts as one. */
+/* A piece of the body of -o. One that cannot be written ends the request. */
 static void write_output(struct fetch *fetch, const cpool_event *event)
 {
-  size_t len = 0;
-  const void *body = cpool_response_body(event->response, &len);
-  if (fetch->output.fd < 0 || fetch->tally.ok == 0)
+  if (fetch->output_error != 0)
     return;
-  if (fetch_file_write(&fetch->output, body, len) != 0 || fetch_file_keep(&fetch->output) != 0)
+  if (fetch_file_write(&fetch->output, event->data, event->len) != 0) {
     fetch->output_error = errno;
+    cancel_all(fetch);
+  }
+  fetch->output_bytes += (int64_t) event->len;
+  fetch_bar_bytes(&fetch->bar, fetch->output_bytes, fetch->output_size);
+}
+
+static void begin_output(struct fetch *fetch, const cpool_response *resp)
+{
+  const char *length = cpool_response_header(resp, "Content-Length");
+  fetch->output_size = length != NULL ? strtoll(length, NULL, 10) : -1;
+  if (!fetch_tally_counts(resp)) /* an error page is not what was asked for */
+    fetch_file_drop(&fetch->output);
+}
+
+/* The final one of a request: its slot is free. */
+static void take_end(struct fetch *fetch, const cpool_event *event)
+{
+  cpool_op *op = event->user;
+  fetch_tally_event(&fetch->tally, event);
+  *op = 0;
+  fetch->free_slots[fetch->free_count++] = (int32_t) (op - fetch->ops);
+  if (fetch->output.fd >= 0 && fetch->tally.ok > 0 && fetch->output_error == 0 && fetch_file_keep(&fetch->output) != 0)
+    fetch->output_error = errno;
+}
+
+static void take_event(struct fetch *fetch, const cpool_event *event)
+{
+  if (event->kind == CPOOL_EVENT_HEAD)
+    begin_output(fetch, event->response);
+  else if (event->kind == CPOOL_EVENT_BODY && fetch->output.fd >= 0)
+    write_output(fetch, event);
+  else if (event->kind == CPOOL_EVENT_RESPONSE)
+    take_end(fetch, event);
 }
 
 /* Takes events out until none is in flight and nothing is left to submit. */
@@ -193,20 +231,16 @@ static void run(struct fetch *fetch)
       return;
     const cpool_event *events[BATCH];
     int count = cpool_queue_wait(fetch->q, events, BATCH, WAIT_MS);
-    for (int i = 0; i < count; i++) {
-      cpool_op *op = events[i]->user;
-      fetch_tally_event(&fetch->tally, events[i]);
-      write_output(fetch, events[i]);
-      *op = 0;
-      fetch->free_slots[fetch->free_count++] = (int32_t) (op - fetch->ops);
-    }
+    for (int i = 0; i < count; i++)
+      take_event(fetch, events[i]);
     if (count > 0)
       cpool_queue_release(fetch->q, events, count);
     if (interrupted && !cancelled) {
       cancelled = 1;
       cancel_all(fetch);
     }
-    fetch_bar_update(&fetch->bar, fetch->tally.requests, options->requests, fetch->tally.failed);
+    if (options->output == NULL)
+      fetch_bar_update(&fetch->bar, fetch->tally.requests, options->requests, fetch->tally.failed);
   }
 }
 
@@ -257,7 +291,7 @@ static int report(struct fetch *fetch, double wall_s)
 
 int main(int argc, char **argv)
 {
-  struct fetch fetch = {.output = {-1, NULL, NULL}};
+  struct fetch fetch = {.output = {-1, NULL, NULL}, .output_size = -1};
   int result = 0;
   enum fetch_action action = fetch_options_parse(&fetch.options, argc, argv);
   if (action != FETCH_RUN) {
@@ -283,7 +317,10 @@ int main(int argc, char **argv)
     goto done;
   }
   double wall_s = (double) (fetch_now_us() - started_us) / 1e6;
-  fetch_bar_end(&fetch.bar, fetch.tally.requests, fetch.options.requests, fetch.tally.failed);
+  if (fetch.options.output == NULL)
+    fetch_bar_end(&fetch.bar, fetch.tally.requests, fetch.options.requests, fetch.tally.failed);
+  else
+    fetch_bar_end_bytes(&fetch.bar, fetch.output_bytes, fetch.output_size);
   wait_for_close(&fetch);
   result = report(&fetch, wall_s);
   if (fetch.output_error != 0) {

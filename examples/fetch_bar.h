@@ -12,9 +12,11 @@ struct fetch_bar {
 int64_t fetch_now_us(void); /* monotonic */
 
 void fetch_bar_start(struct fetch_bar *bar);
-/* Draws at most ten times a second. */
+/* Both draw at most ten times a second: requests, or bytes of one download, whose total may be unknown (-1). */
 void fetch_bar_update(struct fetch_bar *bar, int64_t done, int64_t total, int64_t failed);
-/* Draws for the last time and ends the line. */
+void fetch_bar_bytes(struct fetch_bar *bar, int64_t done, int64_t total);
+/* Draw for the last time and end the line. */
 void fetch_bar_end(struct fetch_bar *bar, int64_t done, int64_t total, int64_t failed);
+void fetch_bar_end_bytes(struct fetch_bar *bar, int64_t done, int64_t total);
 
 #endif

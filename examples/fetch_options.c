@@ -31,7 +31,7 @@ static const char usage[] =
     "      --cacert FILE    trust these certificates (PEM) instead of the system's\n"
     "      --proxy URL      go through this http, https or socks5 proxy\n"
     "      --proxy-user U:P with this user and password\n"
-    "      --timeout MS     longest time of one request, waiting for a connection included (60000)\n"
+    "      --timeout MS     longest time of one request, waiting for a connection included (60000; with -o none)\n"
     "      --max-per-host N connections to one host (CONCURRENCY)\n"
     "      --json           print one JSON object\n"
     "  -h, --help           print this\n"

@@ -27,17 +27,22 @@ static void count_failure(struct fetch_tally *tally, const char *name, const cha
     snprintf(reason->text, sizeof reason->text, "%s", text);
 }
 
+int fetch_tally_counts(const cpool_response *resp)
+{
+  int http_status = cpool_response_status(resp);
+  return http_status >= 200 && http_status <= 399;
+}
+
 void fetch_tally_event(struct fetch_tally *tally, const cpool_event *event)
 {
-  int http_status = cpool_response_status(event->response);
   if (event->status != CPOOL_OK) {
     cpool_error err;
     cpool_error_init(&err);
     cpool_response_error_get(event->response, &err);
     count_failure(tally, cpool_status_name(event->status), err.text);
-  } else if (http_status < 200 || http_status > 399) { /* a complete answer all the same: for the library a success */
+  } else if (!fetch_tally_counts(event->response)) { /* a complete answer all the same: for the library a success */
     char name[FETCH_REASON_BYTES];
-    snprintf(name, sizeof name, "HTTP %d", http_status);
+    snprintf(name, sizeof name, "HTTP %d", cpool_response_status(event->response));
     count_failure(tally, name, "");
   } else {
     tally->requests++;

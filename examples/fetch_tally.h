@@ -20,6 +20,8 @@ struct fetch_tally {
   int reason_count;
 };
 
+/* Whether an answer is one of those that are asked for: 2xx or 3xx. */
+int fetch_tally_counts(const cpool_response *resp);
 void fetch_tally_event(struct fetch_tally *tally, const cpool_event *event);
 /* For a submit that this thread just made and that returned `status`. */
 void fetch_tally_refused(struct fetch_tally *tally, int status, const char *url);

@@ -545,6 +545,18 @@ static void proxy_is_what_requests_go_through(void **state)
   }
 }
 
+/* Reads on until the text read so far has `part`. */
+static void read_until(int fd, char *text, size_t size, const char *part)
+{
+  size_t len = strlen(text);
+  for (int64_t deadline_ms = now_ms() + RUN_MS; strstr(text, part) == NULL; text[len] = '\0') {
+    if (len + 1 >= size || wait_fd(fd, POLLIN, deadline_ms - now_ms()) == 0)
+      fail_msg("\"%s\" did not come: %s", part, text);
+    ssize_t got = read(fd, text + len, size - 1 - len);
+    len += got > 0 ? (size_t) got : 0;
+  }
+}
+
 static void location_follows_redirects(void **state)
 {
   struct fixture *f = *state;
@@ -592,6 +604,8 @@ static void output_is_a_file_when_the_answer_is_whole(void **state)
   assert_int_equal(strlen(body), 3000000);
   assert_int_equal(body[2999999], fault_pattern(2999999));
   free(body);
+  assert_int_equal(RUN(f, "cpool-fetch", "-o", "/dev/null", url(f, "/bytes/100000000")),
+                   0); /* more than is collected */
   /* what fails leaves the old one, and nothing beside it */
   static const char *const failing[] = {"/status/404", "/fin-midbody", "/reset-before-answer"};
   for (size_t i = 0; i < sizeof failing / sizeof *failing; i++) {
@@ -605,6 +619,27 @@ static void output_is_a_file_when_the_answer_is_whole(void **state)
   assert_contains(f->err, "cpool-fetch: -o /does/not/exist: No such file");
   assert_int_equal(RUN(f, "cpool-fetch", "-o", f->dir, url(f, "/ok")), 2);
   assert_contains(f->err, "Is a directory");
+}
+
+static void the_bar_of_an_output_is_of_its_bytes(void **state)
+{
+  struct fixture *f = *state;
+  int terminal = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+  assert_true(terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0);
+  int far_end = open(ptsname(terminal), O_RDWR | O_NOCTTY | O_CLOEXEC);
+  static const struct {
+    const char *path, *drawn;
+  } cases[] = {{"/bytes/3000000", "] 100 %  3.0 of 3.0 MB  "}, {"/chunked/3000000", "\r3.0 MB  "}};
+  for (size_t i = 0; i < 2; i++) {
+    const char *args[] = {"-o", "/dev/null", url(f, cases[i].path), NULL};
+    char drawn[16384] = "";
+    start(f, "cpool-fetch", args, NULL, far_end);
+    read_until(terminal, drawn, sizeof drawn, cases[i].drawn);
+    read_until(terminal, drawn, sizeof drawn, "\n");
+    assert_int_equal(end(f), 0);
+  }
+  close(far_end);
+  close(terminal);
 }
 
 static void an_interrupted_output_leaves_nothing(void **state)
@@ -646,18 +681,6 @@ static void output_to_what_is_no_file_is_written_in_place(void **state)
   char *body = read_text(f, "body");
   assert_string_equal(body, "hello");
   free(body);
-}
-
-/* Reads on until the text read so far has `part`. */
-static void read_until(int fd, char *text, size_t size, const char *part)
-{
-  size_t len = strlen(text);
-  for (int64_t deadline_ms = now_ms() + RUN_MS; strstr(text, part) == NULL; text[len] = '\0') {
-    if (len + 1 >= size || wait_fd(fd, POLLIN, deadline_ms - now_ms()) == 0)
-      fail_msg("\"%s\" did not come: %s", part, text);
-    ssize_t got = read(fd, text + len, size - 1 - len);
-    len += got > 0 ? (size_t) got : 0;
-  }
 }
 
 static void the_bar_is_for_terminals(void **state)
@@ -714,6 +737,7 @@ int main(void)
       CASE(proxy_is_what_requests_go_through),
       CASE(location_follows_redirects),
       CASE(output_is_a_file_when_the_answer_is_whole),
+      CASE(the_bar_of_an_output_is_of_its_bytes),
       CASE(an_interrupted_output_leaves_nothing),
       CASE(output_to_what_is_no_file_is_written_in_place),
       CASE(the_bar_is_for_terminals),
