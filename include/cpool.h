@@ -517,7 +517,8 @@ CPOOL_API void cpool_session_free(cpool_session *);
 enum cpool_request_flags {
   CPOOL_REQUEST_REPEATABLE = 1, /* may be sent twice although its method is not idempotent */
   /* The answer comes in pieces: one CPOOL_EVENT_HEAD, CPOOL_EVENT_BODY for each piece, and the CPOOL_EVENT_RESPONSE with
-   * an empty body, in this order. A request that fails before the head is complete has only the last. Not for
+   * an empty body, in this order. A request that fails before the head is complete has only the last, and so has one
+   * whose redirect cannot be followed; an answer that is followed has none. Not for
    * cpool_perform. max_response_bytes counts only if the request sets it. */
   CPOOL_REQUEST_STREAM = 2,
   /* The body comes by cpool_body_write: body is NULL, body_len its exact length or 0 for unknown (chunked, RFC 9112

@@ -216,6 +216,8 @@ void cpool__hop_follow(struct cpool__request *req)
   struct cpool__route *route;
   cpool_error error;
   if (!make_plan(req, &plan, &error)) {
+    if (req->stream != NULL)
+      cpool__buffer_fini(&req->resp.body); /* no piece of it was sent, and none is in the end of a stream */
     cpool__request_finish(req, &error);
     return;
   }

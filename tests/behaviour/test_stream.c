@@ -154,6 +154,31 @@ static void each_piece_comes_when_it_arrives(void **state)
   cpool_response_free(got.resp);
 }
 
+static void a_redirect_that_cannot_be_followed_is_only_an_end(void **state)
+{
+  struct pool_fixture *f = *state;
+  open_pool(f, NULL);
+  fault_server_answer(f->server, "/from",
+                      "HTTP/1.1 302 Found\r\nLocation: ftp://a.test/\r\nContent-Length: 5\r\n\r\nmoved");
+  cpool_request req = stream_of(f, "/from");
+  req.max_redirects = 5;
+  submit(f, &req);
+  struct got got = drain(f);
+  assert_int_equal(got.status, CPOOL_EREDIRECT);
+  assert_int_equal(got.heads, 0);
+  assert_int_equal(cpool_response_status(got.resp), 302);
+  assert_string_equal(cpool_response_header(got.resp, "Location"), "ftp://a.test/");
+  assert_string_equal(cpool_response_body(got.resp, NULL), "");
+  cpool_response_free(got.resp);
+  req.max_redirects = CPOOL_OFF; /* and one that nobody wants to follow is an answer as any other */
+  submit(f, &req);
+  got = drain(f);
+  assert_int_equal(got.status, CPOOL_OK);
+  assert_int_equal(got.code, 302);
+  assert_int_equal(got.bytes, 5);
+  cpool_response_free(got.resp);
+}
+
 static void only_the_last_answer_of_a_redirect_is_streamed(void **state)
 {
   struct pool_fixture *f = *state;
@@ -485,6 +510,7 @@ int main(void)
       POOL_CASE(a_failure_before_the_head_has_only_the_end),
       POOL_CASE(a_failure_within_the_body_comes_after_its_pieces),
       POOL_CASE(each_piece_comes_when_it_arrives),
+      POOL_CASE(a_redirect_that_cannot_be_followed_is_only_an_end),
       POOL_CASE(only_the_last_answer_of_a_redirect_is_streamed),
       POOL_CASE(trailers_are_there_at_the_end),
       POOL_CASE(a_stream_whose_consumer_has_enough_waits),
