@@ -147,7 +147,7 @@ static void submit_some(struct fetch *fetch)
     req.queue = fetch->q;
     req.user = &fetch->ops[slot];
     if (options->output != NULL) { /* a long download is no failure: silence is */
-      req.flags = CPOOL_REQUEST_STREAM;
+      req.flags |= CPOOL_REQUEST_STREAM;
       req.total_timeout_ms = options->timeout_ms != 0 ? options->timeout_ms : CPOOL_OFF;
     }
     int status = cpool_submit(fetch->session, &req, &fetch->ops[slot]);
@@ -193,7 +193,8 @@ static void write_output(struct fetch *fetch, const cpool_event *event)
 static void begin_output(struct fetch *fetch, const cpool_response *resp)
 {
   const char *length = cpool_response_header(resp, "Content-Length");
-  fetch->output_size = length != NULL ? strtoll(length, NULL, 10) : -1;
+  int coded = cpool_response_header(resp, "Content-Encoding") != NULL; /* may become longer on its way here */
+  fetch->output_size = length != NULL && !coded ? strtoll(length, NULL, 10) : -1;
   if (!fetch_tally_counts(resp)) /* an error page is not what was asked for */
     fetch_file_drop(&fetch->output);
 }
