@@ -92,6 +92,30 @@ static void wrong_credentials_are_told_and_not_shown(void **state)
     }
 }
 
+static void nothing_but_basic_is_ever_tried(void **state)
+{
+  struct peer *f = *state;
+  static const char *const challenges[] = {"NTLM", "Negotiate", "Digest realm=\"r\", nonce=\"n\", algorithm=SHA-256",
+                                           "Bearer", "NTLM TlRMTVNTUAACAAAADAAMADgAAAA1goriAAAAAA=="};
+  for (size_t i = 0; i < sizeof challenges / sizeof *challenges; i++)
+    for (int k = 0; k < 2; k++) {
+      proxied_start(f,
+                    (struct fault_proxy_options){.behaviour = PROXY_REFUSES, .code = 407, .challenge = challenges[i]});
+      cpool_session_options options = proxied_options(f, "http", "127.0.0.1");
+      options.proxy_username = k ? "domain\\user" : NULL;
+      options.proxy_password = k ? "password" : NULL;
+      cpool_session *session = proxied_session(f, &options);
+      is_proxy_failure(proxied_ask(f, session, i % 2, "/ok"), 407, 0, "HTTP 407");
+      const char *asked = fault_proxy_asked(proxied_of(f)->proxy);
+      const char *sent = strstr(asked, "Proxy-Authorization: ");
+      assert_int_equal(sent != NULL, k);
+      assert_true(sent == NULL || strncmp(sent, "Proxy-Authorization: Basic ", 27) == 0);
+      assert_int_equal(fault_proxy_accepted(proxied_of(f)->proxy), 1); /* no second round */
+      cpool_session_free(session);
+      nothing_is_left(f);
+    }
+}
+
 /* ---- it does not say yes */
 
 static void a_proxy_that_breaks_off_is_no_answer(void **state)
@@ -379,6 +403,7 @@ int main(void)
       proxied_case(a_refused_tunnel_has_the_status_of_the_proxy),
       proxied_case(a_refusal_of_socks_has_its_reply),
       proxied_case(wrong_credentials_are_told_and_not_shown),
+      proxied_case(nothing_but_basic_is_ever_tried),
       proxied_case(a_proxy_that_breaks_off_is_no_answer),
       proxied_case(a_proxy_that_hangs_meets_the_connect_timeout),
       proxied_case(endless_answers_are_cut_off),

@@ -218,8 +218,12 @@ static void serve_http(struct client *client)
     return;
   if (o->behaviour == PROXY_REFUSES || !authorized(o, head)) {
     int code = o->behaviour == PROXY_REFUSES ? o->code : 407;
+    char challenge[128] = "";
+    if (code == 407)
+      snprintf(challenge, sizeof challenge, "Proxy-Authenticate: %s\r\n",
+               o->challenge != NULL ? o->challenge : "Basic realm=\"test\"");
     snprintf(answer, sizeof answer, "HTTP/1.1 %d No\r\n%sContent-Length: 3\r\nConnection: close\r\n\r\nno\n", code,
-             code == 407 ? "Proxy-Authenticate: Basic realm=\"test\"\r\n" : "");
+             challenge);
     deliver_text(client, answer);
     return;
   }

@@ -28,6 +28,7 @@ struct fault_proxy_options {
   int32_t collect_ms;          /* what the host sends is handed on in one write, once it has been silent for so long */
   const char *address;         /* to listen on; NULL: 127.0.0.1 */
   const char *user, *password; /* asked for when set */
+  const char *challenge;       /* what a 407 wants; NULL: Basic */
   const char *tls_cert_file, *tls_key_file; /* set: TLS towards the client */
 };
 
