@@ -144,6 +144,7 @@ static void submit_some(struct fetch *fetch)
     req.url = url;
     req.body = options->body;
     req.body_len = options->body_len;
+    req.flags = options->compressed ? CPOOL_REQUEST_DECOMPRESS : 0;
     req.queue = fetch->q;
     req.user = &fetch->ops[slot];
     if (options->output != NULL) { /* a long download is no failure: silence is */

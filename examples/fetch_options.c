@@ -27,6 +27,7 @@ static const char usage[] =
     "  -H 'NAME: VALUE'     header; up to 64 times\n"
     "  -d BODY              body of each request; @FILE reads it, @- from standard input\n"
     "  -L, --location       follow up to 10 redirects of each request\n"
+    "      --compressed     ask for compressed bodies, and decode them\n"
     "  -o FILE              write the body of the one request to FILE, - for standard output\n"
     "      --cacert FILE    trust these certificates (PEM) instead of the system's\n"
     "      --proxy URL      go through this http, https or socks5 proxy\n"
@@ -41,6 +42,7 @@ static const char usage[] =
 
 enum {
   OPTION_CACERT = 256,
+  OPTION_COMPRESSED,
   OPTION_PROXY,
   OPTION_PROXY_USER,
   OPTION_TIMEOUT,
@@ -52,6 +54,7 @@ enum {
 
 static const struct option long_options[] = {
     {"cacert", required_argument, NULL, OPTION_CACERT},
+    {"compressed", no_argument, NULL, OPTION_COMPRESSED},
     {"proxy", required_argument, NULL, OPTION_PROXY},
     {"proxy-user", required_argument, NULL, OPTION_PROXY_USER},
     {"timeout", required_argument, NULL, OPTION_TIMEOUT},
@@ -247,6 +250,9 @@ enum fetch_action fetch_options_parse(struct fetch_options *out, int argc, char 
       break;
     case OPTION_CACERT:
       out->ca_file = optarg;
+      break;
+    case OPTION_COMPRESSED:
+      out->compressed = 1;
       break;
     case OPTION_PROXY:
       out->proxy = optarg;

@@ -108,6 +108,7 @@ extern "C" {
   X(CPOOL_EHEADERS_TOO_LARGE, -53, "the response headers exceed the cap")                                              \
   X(CPOOL_EBODY_TOO_LARGE, -54, "the response body exceeds the cap")                                                   \
   X(CPOOL_EREDIRECT, -55, "a redirect cannot be followed")                                                             \
+  X(CPOOL_EENCODING, -56, "the coded body is malformed, or grows beyond the cap")                                      \
   X(CPOOL_EPROXY, -57, "the proxy made no tunnel to the host")                                                         \
   X(CPOOL_EINTERNAL, -90, "libcurl failed in a way that has no other status")
 
@@ -158,7 +159,7 @@ CPOOL_API int cpool_last_error(cpool_error *out);
 
 /* All memory of the library's own comes from `fn(context, ptr, size)`: ptr NULL allocates, size 0 frees, else
  * reallocates; NULL means out of memory. It is called on any thread. fn NULL: the C library's, the default.
- * libcurl, c-ares, libuv and OpenSSL keep their own allocators. Before the first other call of the process; not
+ * libcurl, c-ares, libuv, OpenSSL and zstd keep their own allocators. Before the first other call of the process; not
  * thread-safe. CPOOL_EBUSY: an object of the library exists. */
 typedef void *cpool_realloc_fn(void *context, void *ptr, size_t size);
 CPOOL_API int cpool_allocator_set(cpool_realloc_fn *fn, void *context);
@@ -325,8 +326,9 @@ typedef struct cpool_http_options {
   cpool_queue *queue;               /* pool events; not together with on_event; borrows until the closed event */
   cpool_event_fn *on_event;
   void *user;
-  int64_t stream_window_bytes; /* of one streamed body, either way, on its way between the library and its consumer */
-  int64_t max_stream_bytes;    /* the same of all streamed responses of the pool together */
+  int64_t stream_window_bytes;  /* of one streamed body, either way, on its way between the library and its consumer */
+  int64_t max_stream_bytes;     /* the same of all streamed responses of the pool together */
+  int64_t max_decompress_ratio; /* of a decoded body to what was received of it, beyond its first 64 KiB */
 } cpool_http_options;
 
 CPOOL_API void cpool_http_options_init_sized(cpool_http_options *, size_t size);
@@ -412,6 +414,7 @@ typedef struct cpool_http_stats {
   uint64_t redirects;      /* followed: each is one request more to a host, but none more in the counters above */
   int64_t stream_bytes;    /* of streamed responses, with their consumers */
   int64_t paused_requests; /* of the active: held back, since their consumers have enough */
+  uint64_t bytes_decoded;  /* of bodies with content codings, after decoding */
 } cpool_http_stats;
 
 CPOOL_API void cpool_http_stats_init_sized(cpool_http_stats *, size_t size);
@@ -523,7 +526,16 @@ enum cpool_request_flags {
   CPOOL_REQUEST_STREAM = 2,
   /* The body comes by cpool_body_write: body is NULL, body_len its exact length or 0 for unknown (chunked, RFC 9112
    * section 7.1). The method, if NULL, is POST. Follows no redirect. Not for cpool_perform. */
-  CPOOL_REQUEST_UPLOAD = 4
+  CPOOL_REQUEST_UPLOAD = 4,
+  /* Sends Accept-Encoding with what this build decodes (gzip, deflate, and br and zstd where it was made with them),
+   * unless request or session set that header, and decodes what has such a Content-Encoding, up to 3 of them (RFC 9110
+   * section 8.4). A body with another coding among them, of 206, or of a redirect that is followed stays as it is:
+   * cpool_response_decoded tells. Headers are shown as received: Content-Encoding and Content-Length tell of the coded
+   * body, as bytes_received does; max_response_bytes counts the decoded one. Data that is malformed, ends early, has
+   * bytes behind its end (but further gzip members or zstd frames) or grows beyond max_decompress_ratio, and more than 3
+   * codings, end with CPOOL_EENCODING; a zstd window above 8 MiB is malformed (RFC 9659). What was decoded before then
+   * is delivered. */
+  CPOOL_REQUEST_DECOMPRESS = 8
 };
 
 typedef struct cpool_request {
@@ -634,6 +646,8 @@ CPOOL_API int cpool_response_status(const cpool_response *);
 /* The body, and its length in *len (may be NULL). Never NULL for a response, and followed by a NUL that is not
  * counted. What had arrived when the request failed is there too; not what exceeds a cap. */
 CPOOL_API const void *cpool_response_body(const cpool_response *, size_t *len);
+/* 1: the body is given without its content codings, see CPOOL_REQUEST_DECOMPRESS; else 0. From CPOOL_EVENT_HEAD on. */
+CPOOL_API int cpool_response_decoded(const cpool_response *);
 /* Value of the first header of that name (case does not matter), or NULL. */
 CPOOL_API const char *cpool_response_header(const cpool_response *, const char *name);
 /* Headers in order of arrival. CPOOL_EINVAL: index is not below header_count. */

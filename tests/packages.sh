@@ -8,9 +8,9 @@ PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
 PACKAGES_BUILD="gcc=gcc libc6-dev=/usr/include/stdio.h make=make cmake=cmake ninja-build=ninja pkg-config=pkg-config
   libcurl4-openssl-dev=pc:libcurl libuv1-dev=pc:libuv libc-ares-dev=pc:libcares libssl-dev=pc:openssl
-  libcjson-dev=pc:libcjson"
+  zlib1g-dev=pc:zlib libcjson-dev=pc:libcjson"
 PACKAGES_QUICKSTART="$PACKAGES_BUILD nginx-light=nginx openssl=openssl"
-PACKAGES_TEST="$PACKAGES_BUILD g++=g++ libcmocka-dev=pc:cmocka openssl=openssl
+PACKAGES_TEST="$PACKAGES_BUILD libbrotli-dev=pc:libbrotlidec libzstd-dev=pc:libzstd g++=g++ libcmocka-dev=pc:cmocka openssl=openssl
   nginx-light=nginx haproxy=haproxy dnsmasq-base=dnsmasq nghttp2-server=nghttpd python3=python3
   tinyproxy-bin=tinyproxy microsocks=microsocks"
 PACKAGES_ALL="$PACKAGES_TEST clang=clang libclang-rt-14-dev=/usr/lib/llvm-14/lib/clang/14.0.6/lib/linux

@@ -80,6 +80,9 @@ static const struct cpool__option option_rows[] = {
      .meaning = "of one streamed body, either way, between the library and its consumer; above it the transfer waits"},
     {BYTES(max_stream_bytes, 65536, 1099511627776), .standard = 64 * 1024 * 1024, .flags = CPOOL__OPTION_LIVE,
      .meaning = "the same of all streamed responses together; above it each waits with its next piece"},
+    {FIELD(max_decompress_ratio), .type = CPOOL__OPTION_INT64, .unit = "", .minimum = 1, .maximum = 1000000,
+     .standard = 200, .flags = CPOOL__OPTION_LIVE | CPOOL__OPTION_OFF,
+     .meaning = "bytes of a decoded body for each byte received, beyond its first 64 KiB"},
     {.key = NULL},
 };
 

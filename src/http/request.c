@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "core/error.h"
+#include "http/body.h"
 #include "http/conn.h"
 #include "http/curl_loop.h"
 #include "http/dispatch.h"
@@ -140,6 +141,7 @@ void cpool__request_finish(struct cpool__request *req, const cpool_error *error)
   req->event.event.status = req->resp.status;
   cpool__free(req->body);
   req->body = NULL;
+  cpool__body_forget(req);
   cpool__stream_end(req->stream);
   cpool__upload_end(req->upload, pool);
   req->upload = NULL;

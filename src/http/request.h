@@ -28,6 +28,7 @@
 #include "http/url.h"
 #include "pool/admission.h"
 
+struct cpool__decode;
 struct cpool__dialling;
 struct cpool__stream;
 struct cpool__transfer;
@@ -57,6 +58,8 @@ struct cpool__request {
   bool brake_posted;            /* the waiter's message is on its way */
   struct cpool__stream *stream; /* NULL: the body is collected */
   struct cpool__upload *upload; /* NULL: the body to be sent is `body` */
+  struct cpool__decode *decode; /* NULL: the body is taken as it comes */
+  size_t decode_skip;           /* what it has taken of the piece that libcurl holds back */
   cpool_http *pool;
   cpool_session *session;
   cpool_op op;
@@ -76,6 +79,7 @@ struct cpool__request {
   bool became_get;          /* by a redirect */
   bool hop_waiting;         /* after a redirect, for a connection to the next host */
   bool safe_again;          /* the request as it was submitted, `repeatable` is about the hop */
+  bool decompress;          /* CPOOL_REQUEST_DECOMPRESS */
   int open_errno;           /* why its transfer got no unix socket; 0: it got one */
   bool sending;             /* libcurl has begun to send: sock_read_timeout_ms counts */
   enum cpool__request_kind kind;

@@ -45,7 +45,7 @@ static void forget_head(struct cpool_response *resp)
 {
   resp->status_code = resp->http_version = 0;
   resp->header_count = 0;
-  resp->head_begun = resp->head_complete = resp->may_fold = resp->had_control = false;
+  resp->head_begun = resp->head_complete = resp->may_fold = resp->had_control = resp->decoded = false;
   resp->head.len = resp->trailers.len = 0;
   resp->trailer_count = 0;
   atomic_store_explicit(&resp->mark, 0, memory_order_relaxed);
@@ -303,6 +303,11 @@ static int refuse_open(const char *call)
 int cpool_response_status(const cpool_response *resp)
 {
   return resp == NULL || !resp->head_complete ? 0 : resp->status_code;
+}
+
+int cpool_response_decoded(const cpool_response *resp)
+{
+  return resp != NULL && resp->decoded;
 }
 
 const void *cpool_response_body(const cpool_response *resp, size_t *len)

@@ -15,6 +15,7 @@ struct cpool_response {
   int32_t status_code, http_version; /* 0: no complete head */
   uint32_t header_count, trailer_count;
   bool head_begun, head_complete; /* the status line of a head; the empty line that ends a final (not 1xx) one */
+  bool decoded;                   /* the body is given without its content codings */
   bool may_fold;                  /* the last header line was kept: a folded line continues it */
   bool had_control;               /* a value had a control byte, which became a blank */
   size_t head_bytes;         /* that arrived in this attempt, interim answers, ignored lines and trailers included */

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "core/error.h"
 #include "core/structs.h"
+#include "http/coding.h"
 #include "http/http_options.h"
 #include "http/pool.h"
 #include "http/request.h"
@@ -13,6 +14,10 @@
 #include "http/stream.h"
 #include "http/trace.h"
 #include "http/upload.h"
+
+enum {
+  FLAGS_KNOWN = CPOOL_REQUEST_REPEATABLE | CPOOL_REQUEST_STREAM | CPOOL_REQUEST_UPLOAD | CPOOL_REQUEST_DECOMPRESS
+};
 
 static bool idempotent(const char *method)
 {
@@ -43,7 +48,7 @@ static int check(const cpool_request *own)
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: HEAD has no body");
   if (own->body_len > INT64_MAX / 2)
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: body_len is out of range");
-  if ((own->flags & ~(CPOOL_REQUEST_REPEATABLE | CPOOL_REQUEST_STREAM | CPOOL_REQUEST_UPLOAD)) != 0)
+  if ((own->flags & ~FLAGS_KNOWN) != 0)
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: flags 0x%x are unknown", (unsigned) own->flags);
   if (own->headers == NULL && own->header_count > 0)
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: headers is NULL and header_count is %zu",
@@ -106,7 +111,7 @@ struct shape {
   struct cpool__url url;
   const char *base_path;
   size_t base_len, target_len, fragment_len, method_len, headers_bytes;
-  const char *extra[2];
+  const char *extra[3];
   size_t extra_count;
   struct cpool__header_list defaults; /* the session's, or without its credentials */
   bool repeatable, plain_headers;
@@ -153,6 +158,8 @@ static int shape_request(cpool_session *session, const cpool_request *own, struc
     if (!cpool__headers_find(own->headers, own->header_count, "Content-Type"))
       shape->extra[shape->extra_count++] = "Content-Type:";
   }
+  if ((own->flags & CPOOL_REQUEST_DECOMPRESS) != 0)
+    shape->extra[shape->extra_count++] = cpool__codings_header();
   shape->defaults = session->headers;
   bool foreign = session->has_credentials && session->base.authority != NULL &&
                  strcmp(session->base.authority->origin, shape->url.authority->origin) != 0;
@@ -298,6 +305,7 @@ static int submit(cpool_session *session, const cpool_request *own, cpool_op *ou
   req->pending_counted = true;
   req->repeatable = req->safe_again = shape.repeatable;
   req->max_redirects = limits.max_redirects;
+  req->decompress = (own->flags & CPOOL_REQUEST_DECOMPRESS) != 0;
   req->kind = shape.kind;
   req->submit_us = cpool__clock_us();
   req->acquire_timeout_ms = limits.acquire_timeout_ms;

@@ -23,6 +23,7 @@ enum cpool__transfer_abort { /* why we made libcurl give up */
                              CPOOL__ABORT_MEMORY,
                              CPOOL__ABORT_FRAMING,  /* the length of the body is not to be trusted */
                              CPOOL__ABORT_REDIRECT, /* no failure: a long body of an answer that is left for the next */
+                             CPOOL__ABORT_ENCODING, /* the coded body is no good, see encoding_fault */
                              CPOOL__ABORT_TUNNEL,   /* the proxy's answer to CONNECT is too large */
                              CPOOL__ABORT_CALLER    /* cancel, timeout, close: the request has its status already */
 };
@@ -44,8 +45,9 @@ struct cpool__transfer {
   bool tunnel_open;  /* the proxy's answer to CONNECT was read whole, and is 2xx */
   bool waited; /* its new connection had waited for a request: the peer may have given it up as if it had been used */
   enum cpool__transfer_abort abort;
-  int begin_count;      /* times libcurl was about to send */
-  int64_t tunnel_looks; /* libcurl's calls while the tunnel is made: one per byte that it reads, and some more */
+  const char *encoding_fault; /* static */
+  int begin_count;            /* times libcurl was about to send */
+  int64_t tunnel_looks;       /* libcurl's calls while the tunnel is made: one per byte that it reads, and some more */
   long tunnel_bytes; /* of the CONNECT request and the head of its answer; libcurl counts the first as the request's */
   enum cpool__close_reason_hint { CPOOL__HINT_NONE, CPOOL__HINT_REQUESTS, CPOOL__HINT_LIFETIME } hint;
   /* what the easy handle is set to */

@@ -6,11 +6,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "http/body.h"
 #include "http/conn.h"
 #include "http/hop.h"
 #include "http/pool.h"
 #include "http/proxy_result.h"
-#include "http/redirect.h"
 #include "http/request.h"
 #include "http/stream.h"
 #include "http/tls.h"
@@ -60,14 +60,19 @@ static size_t on_header(char *line, size_t one, size_t len, void *user)
   note_keep_alive(transfer, line, len);
   if (!req->resp.head_complete && !cpool__framing_line(&transfer->framing, line, len))
     return give_up(transfer, CPOOL__ABORT_FRAMING);
+  bool trailer = req->resp.head_complete;
   switch (cpool__response_head_line(&req->resp, line, len, (size_t) req->pool->options.max_header_bytes)) {
   case CPOOL__RESPONSE_OK:
-    if (!req->resp.head_complete)
+    if (trailer || !req->resp.head_complete)
       return len;
     if (cpool__framing_doubtful(&transfer->framing, req->resp.status_code))
       forbid_reuse(transfer, CPOOL__CLOSE_RESPONSE);
     transfer->last = cpool__framing_last(&transfer->framing, req->resp.status_code, req->kind == CPOOL__KIND_HEAD);
-    if (req->stream != NULL && !cpool__hop_due(req))
+    if (cpool__hop_due(req))
+      return len;
+    if (!cpool__body_begin(transfer))
+      return 0;
+    if (req->stream != NULL)
       cpool__stream_head(req);
     return len;
   case CPOOL__RESPONSE_NO_MEMORY:
@@ -76,19 +81,6 @@ static size_t on_header(char *line, size_t one, size_t len, void *user)
     break;
   }
   return give_up(transfer, CPOOL__ABORT_HEADERS);
-}
-
-static size_t stream_body(struct cpool__transfer *transfer, const char *data, size_t len)
-{
-  switch (cpool__stream_piece(transfer->req, data, len)) {
-  case CPOOL__STREAM_OK:
-    return len;
-  case CPOOL__STREAM_NO_MEMORY:
-    return give_up(transfer, CPOOL__ABORT_MEMORY);
-  case CPOOL__STREAM_OVER_CAP:
-    break;
-  }
-  return give_up(transfer, CPOOL__ABORT_BODY);
 }
 
 static size_t on_body(char *data, size_t one, size_t len, void *user)
@@ -100,29 +92,11 @@ static size_t on_body(char *data, size_t one, size_t len, void *user)
     return len;
   if (cpool__brake_check(transfer))
     return CURL_WRITEFUNC_PAUSE;
-  req->resp.bytes_received += len;
   req->activity_ms = cpool__runtime_now_ms(req->pool->rt);
-  curl_off_t expected = -1, cap = req->max_response_bytes;
-  enum cpool__transfer_abort over = CPOOL__ABORT_BODY;
-  if (req->stream != NULL && !cpool__hop_due(req))
-    return stream_body(transfer, data, len);
-  if (cpool__hop_due(req)) {
-    over = CPOOL__ABORT_REDIRECT;
-    cap = cap < CPOOL__REDIRECT_BODY_BYTES ? cap : CPOOL__REDIRECT_BODY_BYTES;
-  }
-  if (req->resp.body.data == NULL)
-    curl_easy_getinfo(transfer->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &expected);
-  if (req->kind != CPOOL__KIND_HEAD && expected > cap)
-    return give_up(transfer, over);
-  switch (cpool__response_body_data(&req->resp, data, len, (size_t) cap, expected)) {
-  case CPOOL__RESPONSE_OK:
-    return len;
-  case CPOOL__RESPONSE_NO_MEMORY:
-    return give_up(transfer, CPOOL__ABORT_MEMORY);
-  case CPOOL__RESPONSE_OVER_CAP:
-    break;
-  }
-  return give_up(transfer, over);
+  size_t taken = cpool__body_take(transfer, data, len);
+  if (taken != CURL_WRITEFUNC_PAUSE) /* else it will be offered again */
+    req->resp.bytes_received += len;
+  return taken;
 }
 
 /* libcurl wants more of the body to send. */

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "core/error.h"
+#include "http/body.h"
 #include "http/conn.h"
 #include "http/pool.h"
 #include "http/proxy_result.h"
@@ -190,6 +191,13 @@ static bool listener_full(const struct cpool__transfer *transfer, CURLcode code)
   return full;
 }
 
+static void encoding_failure(struct cpool__request *req, const char *fault, cpool_error *error)
+{
+  const char *coding = cpool_response_header(&req->resp, "Content-Encoding");
+  cpool__error_set(error, CPOOL_EENCODING, CPOOL_LAYER_HTTP, 0, 0, "%.120s: the body cannot be decoded (%.40s): %s",
+                   req->route->origin->key, coding != NULL ? coding : "", fault);
+}
+
 /* The failure by our own decision; false when there was none. */
 static bool own_failure(struct cpool__transfer *transfer, cpool_error *error)
 {
@@ -208,6 +216,9 @@ static bool own_failure(struct cpool__transfer *transfer, cpool_error *error)
   case CPOOL__ABORT_FRAMING:
     cpool__error_set(error, CPOOL_EPROTOCOL, CPOOL_LAYER_HTTP, 0, 0,
                      "%s: Content-Length is no number, or there are two that differ", origin);
+    return true;
+  case CPOOL__ABORT_ENCODING:
+    encoding_failure(req, transfer->encoding_fault, error);
     return true;
   case CPOOL__ABORT_MEMORY:
     cpool__error_set(error, CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, 0, 0, "%s: no memory for the response", origin);
@@ -230,7 +241,10 @@ void cpool__transfer_outcome(struct cpool__transfer *transfer, CURLcode code, bo
   out->repeat = false;
   if (req->resp.head_complete &&
       (transfer->abort == CPOOL__ABORT_REDIRECT || (code == CURLE_OK && transfer->abort == CPOOL__ABORT_NONE))) {
+    const char *fault = transfer->abort == CPOOL__ABORT_NONE ? cpool__body_end_fault(req) : NULL;
     out->error.status = CPOOL_OK;
+    if (fault != NULL)
+      encoding_failure(req, fault, &out->error);
     return;
   }
   if (own_failure(transfer, &out->error))

@@ -17,6 +17,7 @@
 
 #include <cpool.h>
 
+#include "support/coded.h"
 #include "support/dns_server.h"
 #include "support/fault_proxy.h"
 #include "support/fault_server.h"
@@ -95,6 +96,8 @@ enum {
   STREAM_BYTES,
   STREAM_CALLBACK,
   UPLOAD_ECHO,
+  GET_CODED,
+  STREAM_CODED,
   CANCELLED,
   ASKS
 };
@@ -119,6 +122,8 @@ static const struct {
     [STREAM_BYTES] = {NULL, "/chunked/20000", CPOOL_OK},
     [STREAM_CALLBACK] = {NULL, "/bytes/20000", CPOOL_OK},
     [UPLOAD_ECHO] = {NULL, "/echo", CPOOL_OK},
+    [GET_CODED] = {NULL, "/coded", CPOOL_OK},
+    [STREAM_CODED] = {NULL, "/coded", CPOOL_OK},
     [CANCELLED] = {NULL, "/blackhole", CPOOL_ECANCELLED},
 };
 
@@ -158,7 +163,7 @@ static bool done(struct run *run, const char *call, int rc)
 
 static bool is_stream(int kind)
 {
-  return kind == STREAM_BYTES || kind == STREAM_CALLBACK;
+  return kind == STREAM_BYTES || kind == STREAM_CALLBACK || kind == STREAM_CODED;
 }
 
 static bool answer_right(int kind, const cpool_response *resp)
@@ -169,7 +174,7 @@ static bool answer_right(int kind, const cpool_response *resp)
     return len == 0;
   if (kind == POST_ECHO || kind == UPLOAD_ECHO)
     return strcmp(body, "echoed") == 0;
-  if (kind != GET_BYTES)
+  if (kind != GET_BYTES && kind != GET_CODED)
     return strcmp(body, "hello") == 0;
   for (size_t i = 0; i < len; i++)
     if (body[i] != fault_pattern((int64_t) i))
@@ -233,6 +238,8 @@ static void submit(struct run *run, struct ask *ask, int kind)
     request.total_timeout_ms = BLOCKED_MS; /* should the cancel fail */
   if (is_stream(kind))
     request.flags = CPOOL_REQUEST_STREAM;
+  if (kind == GET_CODED || kind == STREAM_CODED)
+    request.flags |= CPOOL_REQUEST_DECOMPRESS;
   if (kind == UPLOAD_ECHO)
     request.flags = CPOOL_REQUEST_UPLOAD;
   if (kind == GET_CALLBACK || kind == STREAM_CALLBACK)
@@ -447,6 +454,34 @@ static void each_run_of_allocations_may_fail_with_a_thread(void **state)
   sweep(*state, CPOOL_LOOP_THREAD, 5, 3);
 }
 
+/* Coded three times over, so that each decoder needs its memory. */
+static void serve_coded(struct fault_server *server)
+{
+  static const char *const codings[] = {"gzip", "br", "deflate"};
+  char head[160] = "HTTP/1.1 200 OK\r\nContent-Encoding: ", *body = malloc(BYTES);
+  size_t len = BYTES;
+  assert_non_null(body);
+  for (int i = 0; i < BYTES; i++)
+    body[i] = fault_pattern(i);
+  for (size_t i = 0; i < sizeof codings / sizeof *codings; i++) {
+    if (!coded_has(codings[i]))
+      continue;
+    char *once_more = coded(codings[i], body, len, &len);
+    free(body);
+    body = once_more;
+    snprintf(head + strlen(head), sizeof head - strlen(head), "%s,", codings[i]);
+  }
+  snprintf(head + strlen(head), sizeof head - strlen(head), "\r\nContent-Length: %zu\r\n\r\n", len);
+  size_t head_len = strlen(head);
+  char *all = malloc(head_len + len);
+  assert_non_null(all);
+  memcpy(all, head, head_len);
+  memcpy(all + head_len, body, len);
+  fault_server_answer_bytes(server, "/coded", all, head_len + len);
+  free(all);
+  free(body);
+}
+
 static int setup(void **state)
 {
   static struct peers peers;
@@ -469,6 +504,7 @@ static int setup(void **state)
            "HTTP/1.1 302 Found\r\nLocation: http://file.test:%u/redirect/0\r\nContent-Length: 5\r\n\r\nmoved",
            fault_server_port(peers.server));
   fault_server_answer(peers.server, "/elsewhere", elsewhere);
+  serve_coded(peers.server);
   dns_server_set_addresses(peers.dns, "dns.test", "127.0.0.1", 60);
   *state = &peers;
   /* what libuv, libcurl and OpenSSL keep for good is there before descriptors are counted */

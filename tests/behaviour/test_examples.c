@@ -15,6 +15,7 @@
 #include "behaviour/examples_fixture.h"
 #include "support/certs.h"
 #include "support/fault_proxy.h"
+#include "support/process.h"
 
 static void assert_contains(const char *text, const char *part)
 {
@@ -576,6 +577,27 @@ static void location_follows_redirects(void **state)
   assert_contains(f->out, "redirects       1\n");
 }
 
+static void compressed_asks_for_coded_bodies_and_keeps_them_decoded(void **state)
+{
+  struct fixture *f = *state;
+  char path[PATH_BYTES], big[64];
+  struct process *nginx =
+      nginx_start(&(struct nginx_options){.server_lines = "gzip on; gzip_min_length 1; gzip_types text/plain;"});
+  assert_non_null(nginx);
+  snprintf(path, sizeof path, "%s/body", f->dir);
+  snprintf(big, sizeof big, "http://127.0.0.1:%u/big", (unsigned) process_port(nginx));
+  int status = RUN(f, "cpool-fetch", "--compressed", "-o", path, big);
+  cJSON *json = RUN_JSON(f, 0, "--compressed", big);
+  process_stop(nginx);
+  assert_int_equal(status, 0);
+  char *body = read_text(f, "body");
+  assert_int_equal(strlen(body), 1024 * 1024);
+  assert_int_equal(body[1000000], fault_pattern(1000000));
+  free(body);
+  assert_true(number(json, "bytes") < 100000);
+  cJSON_Delete(json);
+}
+
 /* Of the directory that the child's files are in, too. */
 static int files_in(struct fixture *f)
 {
@@ -736,6 +758,7 @@ int main(void)
       CASE(cacert_decides_whom_to_trust),
       CASE(proxy_is_what_requests_go_through),
       CASE(location_follows_redirects),
+      CASE(compressed_asks_for_coded_bodies_and_keeps_them_decoded),
       CASE(output_is_a_file_when_the_answer_is_whole),
       CASE(the_bar_of_an_output_is_of_its_bytes),
       CASE(an_interrupted_output_leaves_nothing),

@@ -55,7 +55,8 @@ struct fault_conn {
 
 struct fault_script { /* an answer of fault_server_answer */
   struct fault_script *next;
-  char *path, *text;
+  char *path, *text; /* a NUL follows its `len` bytes */
+  size_t len;
   bool held;
 };
 

@@ -429,23 +429,28 @@ bool fault_path_wants_body(const char *path)
 }
 
 /* The text is the caller's; NULL: none is set for the path. */
-static char *scripted(struct fault_server *server, const char *path, bool *held)
+static char *scripted(struct fault_server *server, const char *path, size_t *len, bool *held)
 {
   char *text = NULL;
   pthread_mutex_lock(&server->mutex);
   for (const struct fault_script *script = server->scripts; script != NULL; script = script->next)
     if (strcmp(script->path, path) == 0) {
-      text = strdup(script->text);
+      text = malloc(script->len + 1);
+      if (text == NULL)
+        support_die("out of memory");
+      memcpy(text, script->text, script->len + 1);
+      *len = script->len;
       *held = script->held;
     }
   pthread_mutex_unlock(&server->mutex);
   return text;
 }
 
-static enum fault_end serve_scripted(struct fault_conn *conn, const char *text, bool held)
+static enum fault_end serve_scripted(struct fault_conn *conn, const char *text, size_t len, bool held)
 {
   const char *end = is_head(conn) ? strstr(text, "\r\n\r\n") : NULL;
-  size_t len = end != NULL ? (size_t) (end - text) + 4 : strlen(text);
+  if (end != NULL)
+    len = (size_t) (end - text) + 4;
   if (held)
     fault_kick_arm(conn, FAULT_KICK_HOLD);
   bool written = (!held || fault_kick_await(conn)) && fault_conn_write(conn, text, len);
@@ -458,9 +463,10 @@ enum fault_end fault_path_serve(struct fault_conn *conn, const char *path)
 {
   const char *rest;
   bool held = false;
-  char *text = scripted(conn->server, path, &held);
+  size_t len = 0;
+  char *text = scripted(conn->server, path, &len, &held);
   if (text != NULL) {
-    enum fault_end scripted_end = serve_scripted(conn, text, held);
+    enum fault_end scripted_end = serve_scripted(conn, text, len, held);
     free(text);
     return scripted_end;
   }

@@ -336,9 +336,14 @@ char *fault_server_last_body(struct fault_server *server, size_t *len)
   return copy;
 }
 
-static void script(struct fault_server *server, const char *path, const char *text, bool held)
+static void script(struct fault_server *server, const char *path, const void *bytes, size_t len, bool held)
 {
   struct fault_script *found;
+  char *text = malloc(len + 1);
+  if (text == NULL)
+    support_die("out of memory");
+  memcpy(text, bytes, len);
+  text[len] = '\0';
   pthread_mutex_lock(&server->mutex);
   for (found = server->scripts; found != NULL && strcmp(found->path, path) != 0; found = found->next)
     ;
@@ -350,19 +355,25 @@ static void script(struct fault_server *server, const char *path, const char *te
     server->scripts = found;
   }
   free(found->text);
-  found->text = strdup(text);
+  found->text = text;
+  found->len = len;
   found->held = held;
   pthread_mutex_unlock(&server->mutex);
 }
 
 void fault_server_answer(struct fault_server *server, const char *path, const char *text)
 {
-  script(server, path, text, false);
+  script(server, path, text, strlen(text), false);
+}
+
+void fault_server_answer_bytes(struct fault_server *server, const char *path, const void *bytes, size_t len)
+{
+  script(server, path, bytes, len, false);
 }
 
 void fault_server_answer_held(struct fault_server *server, const char *path, const char *text)
 {
-  script(server, path, text, true);
+  script(server, path, text, strlen(text), true);
 }
 
 static void scripts_free(struct fault_script *scripts)

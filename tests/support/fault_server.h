@@ -118,6 +118,7 @@ char *fault_server_last_tls_name(struct fault_server *server);
 /* From now on requests for exactly this path (without query) get these bytes, HEAD those of the head, and keep the
  * connection. Again: replaces the text. The held form: once fault_server_release lets it go. */
 void fault_server_answer(struct fault_server *server, const char *path, const char *text);
+void fault_server_answer_bytes(struct fault_server *server, const char *path, const void *bytes, size_t len);
 void fault_server_answer_held(struct fault_server *server, const char *path, const char *text);
 
 /* Both return how many connections they reached, after the bytes were handed to the kernel. release lets go up to
