@@ -412,7 +412,7 @@ typedef struct cpool_http_stats {
   uint64_t bytes_sent, bytes_received; /* HTTP heads and bodies, TLS overhead excluded */
   uint64_t tls_resumed;                /* new https connections that took up a TLS session of an earlier one */
   uint64_t redirects;      /* followed: each is one request more to a host, but none more in the counters above */
-  int64_t stream_bytes;    /* of streamed responses, with their consumers */
+  int64_t stream_bytes;    /* of streamed responses and their events, with their consumers */
   int64_t paused_requests; /* of the active: held back, since their consumers have enough */
   uint64_t bytes_decoded;  /* of bodies with content codings, after decoding */
 } cpool_http_stats;
@@ -590,7 +590,7 @@ CPOOL_API int cpool_cancel(cpool_http *, cpool_op op);
 
 /* Streams. While more than stream_window_bytes of a streamed body are with its consumer, its transfer stops reading, and
  * goes on at a quarter of them; with max_stream_bytes of all streams of the pool, and with the marks of the queue, it is
- * the same. A body that is held back keeps its connection, runs no sock_read_timeout_ms, and slows no other stream on
+ * the same. Each event counts somewhat more than its bytes: the memory that it takes. A body that is held back keeps its connection, runs no sock_read_timeout_ms, and slows no other stream on
  * another connection. Bytes are with the consumer from CPOOL_EVENT_BODY until the release of the event; with on_event
  * until cpool_body_credit gives them back. */
 

@@ -1,8 +1,9 @@
 /* stream: pieces, and the credit that lets more of them come
  *
- * A piece is one event with its bytes behind it. With a queue it counts from its making to its release, on whatever
- * thread, perhaps after the end of request and pool: so it holds what it counts in. With a callback it is freed when
- * the callback returns, and what it counted stays until the caller gives it back, or until the end. */
+ * A piece is one event with its bytes behind it, and counts as both: a peer that sends single bytes must not fill the
+ * memory with events. With a queue it counts from its making to its release, on whatever thread, perhaps after the end
+ * of request and pool: so it holds what it counts in. With a callback it is freed when the callback returns, and what
+ * its bytes counted stays until the caller gives it back, or until the end. */
 #include "http/stream.h"
 
 #include <string.h>
@@ -89,11 +90,9 @@ void cpool__stream_head(struct cpool__request *req)
 static void piece_released(struct cpool__event *event)
 {
   struct piece *piece = cpool__container_of(event, struct piece, event);
-  int64_t bytes = (int64_t) event->event.len;
-  if (event->queue != NULL) {
-    cpool__budget_fall(piece->pool, bytes);
-    cpool__budget_fall(piece->window, bytes);
-  }
+  int64_t bytes = (int64_t) (event->queue != NULL ? event->bytes : sizeof *piece);
+  cpool__budget_fall(piece->pool, bytes);
+  cpool__budget_fall(piece->window, bytes);
   cpool__budget_drop(piece->pool);
   cpool__budget_drop(piece->window);
   cpool__free(piece);
@@ -118,8 +117,8 @@ enum cpool__stream_result cpool__stream_piece(struct cpool__request *req, const 
   piece->event.bytes = sizeof *piece + len;
   piece->event.release = piece_released;
   stream->taken_bytes += (int64_t) len;
-  cpool__budget_rise(stream->window, (int64_t) len);
-  cpool__budget_rise(stream->pool, (int64_t) len);
+  cpool__budget_rise(stream->window, (int64_t) piece->event.bytes);
+  cpool__budget_rise(stream->pool, (int64_t) piece->event.bytes);
   if (req->event.queue == NULL)
     stream->credit_bytes += (int64_t) len;
   deliver(req, &piece->event, CPOOL_EVENT_BODY);

@@ -20,6 +20,10 @@ struct cpool__stream {
   int64_t taken_bytes;                 /* of the body so far */
 };
 
+/* What libcurl reads at a time; it hands out 16 KiB at most. Twice that saves half of its calls to the kernel. While a
+ * stream is held back, so much of it lies with libcurl. */
+enum { CPOOL__STREAM_READ_BYTES = 32768 };
+
 enum cpool__stream_result { CPOOL__STREAM_OK, CPOOL__STREAM_NO_MEMORY, CPOOL__STREAM_OVER_CAP };
 
 /* NULL: out of memory. Holds `pool`. */

@@ -12,6 +12,7 @@
 #include "http/pool.h"
 #include "http/proxy_result.h"
 #include "http/request.h"
+#include "http/stream.h"
 #include "http/tls.h"
 #include "http/transfer_result.h"
 #include "http/upload.h"
@@ -238,6 +239,10 @@ static void set_request(struct cpool__transfer *transfer, const struct cpool__re
   if (transfer->forbid_reuse) {
     curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 0L);
     transfer->forbid_reuse = false;
+  }
+  if (transfer->streams != (req->stream != NULL)) {
+    curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, req->stream != NULL ? (long) CPOOL__STREAM_READ_BYTES : 0L);
+    transfer->streams = req->stream != NULL;
   }
   set_method(transfer, req);
   cpool__transfer_set_route(transfer, req->route);

@@ -60,7 +60,7 @@ struct cpool__transfer {
   const char *proxy;          /* the identity's text, or the pruner's; NULL: none */
   struct curl_slist *resolve; /* the proxy's name with the address that was dialled; in one block */
   int kind;                   /* enum cpool__request_kind */
-  bool custom_method, forbid_reuse, fresh_connect, watches_tls, watches_tunnel;
+  bool custom_method, forbid_reuse, fresh_connect, watches_tls, watches_tunnel, streams;
   char error_text[CURL_ERROR_SIZE];
 };
 
