@@ -3,9 +3,10 @@
  * Life of an event     push (counted in bytes) -> waiting in `events` -> wait takes it (taken_count) -> release
  *                      (counted off), then its own release function, which no longer knows the queue.
  * Who wakes consumers  A push or wake signals at most one thread that waits; a thread that leaves something behind
- *                      signals the next. A descriptor is made only when asked for, and is readable exactly while an
- *                      event waits or a wake is pending: it is written and drained under the lock, so that the two
- *                      cannot cross.
+ *                      signals the next. A push signals without the lock, into which the woken thread would run: the
+ *                      queue is not freed before it has. A descriptor is made only when asked for, and is readable
+ *                      exactly while an event waits or a wake is pending: it is written and drained under the lock, so
+ *                      that the two cannot cross.
  * The marks            Bytes rise with a push and fall with a release. At the low mark paused transfers are woken under
  *                      the lock, since afterwards nothing would keep their runtimes alive: a transfer that resumes ends
  *                      in a push to this queue, and its pool, and so its runtime, cannot be freed before that push has
@@ -15,6 +16,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <sys/eventfd.h>
@@ -43,7 +45,9 @@ struct cpool_queue {
   int64_t taken_count;       /* events taken and not released */
   int32_t waiting_threads;
   int32_t wakes; /* waits that have to return 0 early */
-  int fd;        /* eventfd; -1: nobody asked */
+  _Atomic int32_t
+      signalling; /* pushes that have let go of the lock and are about to signal: the queue stays for them */
+  int fd;         /* eventfd; -1: nobody asked */
   bool fd_readable;
 };
 
@@ -146,6 +150,8 @@ int cpool_queue_free(cpool_queue *q)
   pthread_mutex_unlock(&q->lock);
   if (use != NULL)
     return cpool__refuse(CPOOL_EBUSY, CPOOL_LAYER_CALLER, "cpool_queue_free: %s", use);
+  while (atomic_load_explicit(&q->signalling, memory_order_acquire) > 0)
+    sched_yield();                             /* a few instructions of another thread */
   assert(cpool__list_empty(&q->water.paused)); /* paused transfers are requests in flight */
   for (struct cpool__link *link; (link = cpool__list_pop_front(&q->events)) != NULL;)
     event_of(link)->release(event_of(link));
@@ -239,11 +245,16 @@ void cpool__queue_push(cpool_queue *q, struct cpool__list *events)
   cpool__list_splice(&q->events, events);
   cpool__water_rise(&q->water, bytes);
   fd_settle(q);
-  if (q->waiting_threads > 0)
-    pthread_cond_signal(&q->something);
+  bool sleepers = q->waiting_threads > 0;
+  if (sleepers)
+    atomic_fetch_add_explicit(&q->signalling, 1, memory_order_relaxed);
   /* All before the lock is let go: a consumer that has released these events may free the queue the moment after. */
   atomic_fetch_sub_explicit(&q->holders, count, memory_order_release);
   pthread_mutex_unlock(&q->lock);
+  if (!sleepers)
+    return;
+  pthread_cond_signal(&q->something); /* without the lock, which the woken thread would run into */
+  atomic_fetch_sub_explicit(&q->signalling, 1, memory_order_release);
 }
 
 /* -------------------------------------------------------------------------------------------------------- consumers */
