@@ -123,6 +123,13 @@ void storm_event(const cpool_event *event)
     struct life *life = event->user;
     s = life->storm;
     closed(life);
+  } else if (event->kind != CPOOL_EVENT_RESPONSE) {
+    struct storm_op *op = event->user;
+    s = op->life->storm;
+    if (atomic_load(&op->ends) > 0 && op->in_order)
+      storm_trouble(s, &s->result->wrong, "a piece came after the end");
+    storm_check_part(s, op, event);
+    return;
   } else {
     struct storm_op *op = event->user;
     s = op->life->storm;
@@ -131,12 +138,30 @@ void storm_event(const cpool_event *event)
     if (event->source != op->op)
       storm_trouble(s, &s->result->wrong, "an event names another request");
     storm_check_response(s, op, event);
-    if (event->status == CPOOL_OK)
+    if (event->status == CPOOL_OK) {
       atomic_fetch_add(&op->life->succeeded, 1);
+      atomic_store(&op->answered, 1);
+    }
     atomic_fetch_add(&s->by_status[-event->status & 127], 1);
     atomic_fetch_add(&s->ended, 1);
   }
   tell(s);
+}
+
+/* What the lock keeps it from giving back, the next piece does, or the time-out. */
+static void give_credit(const cpool_event *event)
+{
+  struct storm_op *op = event->user;
+  struct storm *s = op->life->storm;
+  struct slot *slot = &s->slots[op->slot];
+  if (pthread_rwlock_tryrdlock(&slot->lock) != 0)
+    return;
+  int rc = slot->life == op->life && slot->pool != NULL
+               ? cpool_body_credit(slot->pool, event->source, op->number % 4 == 0 ? 1 : SIZE_MAX)
+               : CPOOL_OK;
+  pthread_rwlock_unlock(&slot->lock);
+  if (rc != CPOOL_OK && rc != CPOOL_ESTALE)
+    storm_trouble(s, &s->result->wrong, "credit: %s", cpool_status_name(rc));
 }
 
 /* On the loop: the calls that are legal there. */
@@ -146,6 +171,8 @@ void storm_callback(const cpool_event *event)
   bool response = event->kind == CPOOL_EVENT_RESPONSE;
   struct slot *slot = NULL;
   struct storm_thread t;
+  if (event->kind == CPOOL_EVENT_BODY)
+    give_credit(event);
   if (response) {
     slot = &op->life->storm->slots[op->slot];
     t = (struct storm_thread){.s = op->life->storm,
@@ -365,6 +392,9 @@ static void account(struct storm *s)
       storm_trouble(s, &r->lost, "request %lld never ended", (long long) i);
     else if (!op->accepted && atomic_load(&op->ends) > 0)
       storm_trouble(s, &r->doubled, "a refused submit ended");
+    const char *trouble = storm_stream_trouble(op);
+    if (trouble != NULL)
+      storm_trouble(s, &r->wrong, "request %lld: %s", (long long) i, trouble);
   }
   for (int i = 0; i < STORM_SLOTS; i++)
     for (struct life *life = s->slots[i].lives; life < s->slots[i].next_life; life++) {

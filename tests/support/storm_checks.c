@@ -16,7 +16,8 @@ static const char *stats_trouble(const cpool_http_stats *st)
                             st->idle_connections,    st->connecting_connections,
                             st->closing_connections, st->pending_requests,
                             st->active_requests,     st->origins,
-                            st->identities};
+                            st->identities,          st->stream_bytes,
+                            st->paused_requests};
   for (size_t i = 0; i < sizeof gauges / sizeof *gauges; i++)
     if (gauges[i] < 0)
       return "a negative gauge";
@@ -69,11 +70,63 @@ void storm_check_stats(struct storm_thread *t, struct slot *slot)
                       hosts[i].origin);
 }
 
+/* How long the body of the answer is; -1: any length. */
+static int length_of(const struct storm_op *op)
+{
+  char text[32];
+  switch ((enum storm_answer) op->answer) {
+  case STORM_HELLO:
+  case STORM_REDIRECTED:
+    return 5;
+  case STORM_BYTES:
+    return op->number;
+  case STORM_ECHO:
+    return snprintf(text, sizeof text, "request %d", op->number);
+  default:
+    return -1;
+  }
+}
+
+void storm_check_part(struct storm *s, struct storm_op *op, const cpool_event *event)
+{
+  if (event->kind == CPOOL_EVENT_HEAD) {
+    atomic_fetch_add(&op->heads, 1);
+    if (cpool_response_status(event->response) < 200)
+      storm_trouble(s, &s->result->wrong, "a head without status");
+  }
+  if (event->kind != CPOOL_EVENT_BODY)
+    return;
+  int32_t at = atomic_fetch_add(&op->body_bytes, (int32_t) event->len);
+  if (event->len == 0)
+    storm_trouble(s, &s->result->wrong, "a piece without bytes");
+  for (size_t i = 0; op->in_order && op->answer == STORM_BYTES && i < event->len; i++)
+    if (((const char *) event->data)[i] != fault_pattern(at + (int64_t) i)) {
+      storm_trouble(s, &s->result->wrong, "byte %lld of a stream is another one", (long long) at + (long long) i);
+      return;
+    }
+}
+
+const char *storm_stream_trouble(const struct storm_op *op)
+{
+  int heads = atomic_load(&op->heads), bytes = atomic_load(&op->body_bytes);
+  if (!op->streamed)
+    return heads > 0 || bytes > 0 ? "pieces of what is no stream" : NULL;
+  if (heads > 1 || (heads == 0 && bytes > 0))
+    return "a stream has not one head";
+  if (!atomic_load(&op->answered))
+    return NULL;
+  if (heads == 0)
+    return "a complete answer had no head";
+  return length_of(op) >= 0 && length_of(op) != bytes ? "a complete stream has not all its bytes" : NULL;
+}
+
 static bool answer_right(const struct storm_op *op, const cpool_response *resp)
 {
   size_t len = 0;
   const char *body = cpool_response_body(resp, &len);
   char expected[32];
+  if (op->streamed)
+    return len == 0;
   switch ((enum storm_answer) op->answer) {
   case STORM_HELLO:
   case STORM_REDIRECTED:

@@ -154,6 +154,18 @@ static void pick_host(struct storm_thread *t, char *out, size_t size)
     snprintf(out, size, "https://127.0.0.1:%u", fault_server_port(s->garbage));
 }
 
+/* In one part or two; now and then it never ends. */
+static void write_body(struct storm_thread *t, cpool_http *pool, cpool_op op, const char *body)
+{
+  size_t len = strlen(body), first = (size_t) storm_below(t, (int) len - 1);
+  int last = storm_below(t, 20) != 0;
+  int rc = first > 0 ? cpool_body_write(pool, op, body, first, 0) : CPOOL_OK;
+  if (rc == CPOOL_OK)
+    rc = cpool_body_write(pool, op, body + first, len - first - (size_t) !last, last);
+  if (rc != CPOOL_OK && rc != CPOOL_ESTALE)
+    storm_trouble(t->s, &t->s->result->wrong, "body_write: %s", cpool_status_name(rc));
+}
+
 bool storm_submit(struct storm_thread *t, struct slot *slot, cpool_session *session, cpool_queue *queue,
                   cpool_event_fn *fn)
 {
@@ -186,6 +198,13 @@ bool storm_submit(struct storm_thread *t, struct slot *slot, cpool_session *sess
     request.method = storm_below(t, 2) == 0 ? "PUT" : NULL;
     request.flags = storm_below(t, 4) == 0 ? CPOOL_REQUEST_REPEATABLE : 0;
   }
+  bool upload = row->answer == STORM_ECHO && storm_below(t, 3) == 0;
+  if (upload) {
+    request.flags = CPOOL_REQUEST_UPLOAD;
+    request.body = NULL;
+    if (storm_below(t, 2) == 0)
+      request.body_len = 0; /* in chunks */
+  }
   if (row->answer == STORM_REDIRECTED) {
     request.max_redirects = 1 + storm_below(t, 6);
     request.body = "body";
@@ -198,6 +217,13 @@ bool storm_submit(struct storm_thread *t, struct slot *slot, cpool_session *sess
   request.connect_timeout_ms = 2 + storm_below(t, 40);
   request.sock_read_timeout_ms = 2 + storm_below(t, 40);
   request.max_response_bytes = storm_below(t, 10) == 0 ? 2000 : 0;
+  if (storm_below(t, 4) == 0) {
+    request.flags |= CPOOL_REQUEST_STREAM;
+    op->streamed = 1;
+    op->in_order = queue == NULL;
+    if (row->answer == STORM_ANY)
+      request.max_response_bytes = 100000; /* some have no end */
+  }
   request.queue = queue;
   request.on_event = queue == NULL ? fn : NULL;
   request.user = op;
@@ -207,6 +233,8 @@ bool storm_submit(struct storm_thread *t, struct slot *slot, cpool_session *sess
     atomic_fetch_add(&slot->life->accepted, 1);
     atomic_fetch_add(&s->accepted, 1);
     atomic_store(&slot->recent[index % STORM_RECENT], op->op);
+    if (upload)
+      write_body(t, slot->pool, op->op, body);
     return true;
   }
   atomic_fetch_add(&slot->life->refused, 1);
@@ -240,6 +268,8 @@ static void pick_limits(struct storm_thread *t, cpool_http_options *out)
   out->max_requests_per_connection = storm_below(t, 2) == 0 ? CPOOL_OFF : 1 + storm_below(t, 50);
   out->keepalive_timeout_ms = 1 + storm_below(t, 100);
   out->max_lifetime_ms = 20 + storm_below(t, 500);
+  out->stream_window_bytes = 4096 << storm_below(t, 5);
+  out->max_stream_bytes = 65536 << storm_below(t, 3);
 }
 
 void storm_pool_options(struct storm_thread *t, cpool_http_options *out)

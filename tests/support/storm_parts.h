@@ -60,7 +60,9 @@ struct storm_op {
   cpool_op op;
   int32_t number;
   uint8_t answer, slot, accepted; /* accepted: the submitter's, read at the end */
-  _Atomic uint8_t ends;
+  uint8_t streamed, in_order;     /* its pieces come one after the other: by callbacks */
+  _Atomic uint8_t ends, heads, answered;
+  _Atomic int32_t body_bytes; /* of the pieces */
 };
 
 struct storm {
@@ -126,6 +128,10 @@ void storm_cancel(struct storm_thread *t, struct slot *slot);
 void storm_reconfigure(struct storm_thread *t, struct slot *slot);
 bool storm_session_new(struct storm_thread *t, cpool_session **out, cpool_http *pool);
 void storm_check_stats(struct storm_thread *t, struct slot *slot);
+/* A head or a piece. */
+void storm_check_part(struct storm *s, struct storm_op *op, const cpool_event *event);
+/* NULL, or what is wrong with what has come of a stream that has ended. */
+const char *storm_stream_trouble(const struct storm_op *op);
 void storm_check_response(struct storm *s, const struct storm_op *op, const cpool_event *event);
 void storm_anger(struct storm_thread *t);
 
