@@ -324,6 +324,26 @@ static void the_last_answer_is_judged_by_itself_alone(void **state)
   cpool_response_free(out.resp);
 }
 
+static void the_body_of_a_redirect_is_not_decoded(void **state)
+{
+  struct pool_fixture *f = *state;
+  open_pool(f, NULL);
+  fault_server_answer(
+      f->server, "/from",
+      "HTTP/1.1 302 Found\r\nLocation: /ok\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nmoved");
+  cpool_request req = follow(f, "/from");
+  req.flags = CPOOL_REQUEST_DECOMPRESS;
+  struct outcome out = end_of(f, &req);
+  assert_ended(&out, CPOOL_OK, 200);
+  assert_string_equal(cpool_response_body(out.resp, NULL), "hello");
+  cpool_response_free(out.resp);
+  assert_true(last_head_has(f, "\r\nAccept-Encoding: "));
+  fault_server_answer(f->server, "/ok", "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello");
+  out = end_of(f, &req);
+  assert_ended(&out, CPOOL_EENCODING, 200); /* that of the last answer is */
+  cpool_response_free(out.resp);
+}
+
 static void a_redirect_cut_short_is_no_redirect(void **state)
 {
   struct pool_fixture *f = *state;
@@ -418,6 +438,7 @@ int main(void)
       REDIRECT_CASE(the_same_url_by_another_method_is_no_loop),
       REDIRECT_CASE(a_long_body_of_a_redirect_is_not_waited_for),
       REDIRECT_CASE(the_last_answer_is_judged_by_itself_alone),
+      REDIRECT_CASE(the_body_of_a_redirect_is_not_decoded),
       REDIRECT_CASE(a_redirect_cut_short_is_no_redirect),
       REDIRECT_CASE(nginx_s_redirects_are_followed),
   };
