@@ -178,6 +178,9 @@ void cpool__proxy_outcome(struct cpool__transfer *transfer, CURLcode code, cpool
     cpool__transfer_classify(transfer, code, true, subject, error);
     if (error->status == CPOOL_ETLS_HANDSHAKE)
       error->flags |= CPOOL_ERROR_RETRIABLE;
+  } else if (transfer->abort == CPOOL__ABORT_FOLDED) {
+    cpool__error_set(error, CPOOL_EPROXY, CPOOL_LAYER_CONNECT, (int) answer, 0,
+                     "%s: the first line of the proxy's headers begins with a blank and continues nothing", origin);
   } else if (answer > 0 && answer / 100 != 2) {
     cpool__error_set(error, CPOOL_EPROXY, CPOOL_LAYER_CONNECT, (int) answer, answer >= 500 ? CPOOL_ERROR_RETRIABLE : 0,
                      "%s: the proxy refused a tunnel with HTTP %ld%s", origin, answer,

@@ -81,6 +81,9 @@ struct cpool__transfer *cpool__transfer_new(struct cpool__curl *curl)
   curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
   curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, (long) INT_MAX);
   curl_easy_setopt(easy, CURLOPT_MAXLIFETIME_CONN, 0L);
+  transfer->shows_heads = !cpool__curl_since(CPOOL__FOLDING_SHOWN_BEFORE);
+  transfer->once = !transfer->shows_heads && !cpool__curl_since(CPOOL__FOLDING_SAFE_SINCE);
+  curl_easy_setopt(easy, CURLOPT_HEADER, transfer->shows_heads ? 1L : 0L);
   cpool__transfer_set_callbacks(transfer);
   set_identity(easy, curl->identity);
   if (curl->identity->http_proxy != NULL || curl->identity->https_proxy != NULL)
@@ -278,6 +281,7 @@ bool cpool__transfer_start(struct cpool__request *req, struct cpool__conn *conn)
   transfer->begin_count = 0;
   transfer->waited = conn->waited;
   cpool__framing_init(&transfer->framing);
+  transfer->folding = (struct cpool__folding){0};
   transfer->error_text[0] = '\0';
   set_request(transfer, req, conn);
   if (curl_multi_add_handle(curl->multi, transfer->easy) != CURLM_OK) {
@@ -355,7 +359,10 @@ static void settle_conn(struct cpool__transfer *transfer, bool succeeded, bool b
 
 static void recycle(struct cpool__transfer *transfer)
 {
-  cpool__list_push_front(&transfer->curl->free, &transfer->link);
+  if (transfer->once)
+    cpool__transfer_free(transfer);
+  else
+    cpool__list_push_front(&transfer->curl->free, &transfer->link);
 }
 
 void cpool__transfer_done(struct cpool__transfer *transfer, CURLcode code)

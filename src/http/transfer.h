@@ -7,6 +7,7 @@
 
 #include "dns/address.h"
 #include "http/curl_loop.h"
+#include "http/folding.h"
 #include "http/framing.h"
 #include "http/headers.h"
 #include "http/origin.h"
@@ -25,6 +26,7 @@ enum cpool__transfer_abort { /* why we made libcurl give up */
                              CPOOL__ABORT_REDIRECT, /* no failure: a long body of an answer that is left for the next */
                              CPOOL__ABORT_ENCODING, /* the coded body is no good, see encoding_fault */
                              CPOOL__ABORT_TUNNEL,   /* the proxy's answer to CONNECT is too large */
+                             CPOOL__ABORT_FOLDED,   /* a head begins with the continuation of no field */
                              CPOOL__ABORT_CALLER    /* cancel, timeout, close: the request has its status already */
 };
 
@@ -35,6 +37,7 @@ struct cpool__transfer {
   struct cpool__request *req; /* NULL: free, or the pruner */
   struct cpool__conn *conn;   /* in use, or reserved for it */
   struct cpool__framing framing;
+  struct cpool__folding folding;
   bool hand_over;    /* conn is ours still: OPENSOCKET gives its socket to libcurl */
   bool confirmed;    /* libcurl really uses conn */
   bool refused_open; /* libcurl wanted to dial by itself */
@@ -61,6 +64,8 @@ struct cpool__transfer {
   struct curl_slist *resolve; /* the proxy's name with the address that was dialled; in one block */
   int kind;                   /* enum cpool__request_kind */
   bool custom_method, forbid_reuse, fresh_connect, watches_tls, watches_tunnel, streams;
+  bool shows_heads; /* to the body callback, before libcurl stores them */
+  bool once;        /* not to be used again: see folding.h */
   char error_text[CURL_ERROR_SIZE];
 };
 

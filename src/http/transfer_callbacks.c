@@ -51,6 +51,10 @@ static size_t on_header(char *line, size_t one, size_t len, void *user)
   (void) one;
   if (req == NULL)
     return len;
+  if (!transfer->shows_heads && !req->resp.head_complete && !cpool__folding_piece(&transfer->folding, line, len)) {
+    transfer->abort = CPOOL__ABORT_FOLDED;
+    return 0;
+  }
   if (transfer->begin_count == 0) /* nothing was sent yet: the proxy answers a CONNECT */
     return cpool__proxy_head_line(transfer, line, len) ? len : 0;
   if (req->resp.first_byte_us == CPOOL_OFF)
@@ -90,6 +94,12 @@ static size_t on_body(char *data, size_t one, size_t len, void *user)
   (void) one;
   if (req == NULL)
     return len;
+  if (transfer->shows_heads && !req->resp.head_complete) { /* it comes to on_header afterwards */
+    if (cpool__folding_piece(&transfer->folding, data, len))
+      return len;
+    transfer->abort = CPOOL__ABORT_FOLDED;
+    return 0;
+  }
   if (cpool__brake_check(transfer))
     return CURL_WRITEFUNC_PAUSE;
   req->activity_ms = cpool__runtime_now_ms(req->pool->rt);

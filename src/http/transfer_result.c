@@ -220,6 +220,10 @@ static bool own_failure(struct cpool__transfer *transfer, cpool_error *error)
   case CPOOL__ABORT_ENCODING:
     encoding_failure(req, transfer->encoding_fault, error);
     return true;
+  case CPOOL__ABORT_FOLDED:
+    cpool__error_set(error, CPOOL_EPROTOCOL, CPOOL_LAYER_HTTP, 0, 0,
+                     "%s: the first line of the head begins with a blank and continues nothing", origin);
+    return true;
   case CPOOL__ABORT_MEMORY:
     cpool__error_set(error, CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, 0, 0, "%s: no memory for the response", origin);
     return true;
@@ -247,8 +251,6 @@ void cpool__transfer_outcome(struct cpool__transfer *transfer, CURLcode code, bo
       encoding_failure(req, fault, &out->error);
     return;
   }
-  if (own_failure(transfer, &out->error))
-    return;
   if (cpool__proxy_failed(transfer, code)) {
     cpool__proxy_outcome(transfer, code, &out->error);
     /* it had waited for a request, and the proxy may have given it up before */
@@ -256,6 +258,8 @@ void cpool__transfer_outcome(struct cpool__transfer *transfer, CURLcode code, bo
                   cpool__request_attempts(req) < CPOOL__ATTEMPTS && again;
     return;
   }
+  if (own_failure(transfer, &out->error))
+    return;
   if (listener_full(transfer, code)) {
     if (transfer->conn != NULL)
       transfer->conn->reason = CPOOL__CLOSE_DIAL;

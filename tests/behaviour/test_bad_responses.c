@@ -318,10 +318,31 @@ static void many_failures_at_once_leave_a_working_pool(void **state)
   peer_is_200(peer_get(f, "/ok"), "hello");
 }
 
+/* libcurl appends such a line to the last field that it has stored, and may have freed that one long since. */
+static void a_head_that_begins_with_a_folded_line_is_no_answer(void **state)
+{
+  struct peer *f = *state;
+  static const char *const heads[] = {
+      "HTTP/1.1 200 OK\r\n folded: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\nContent-Length: 5\r\n\r\nhello",
+      "HTTP/1.1 200 OK\r\n\tfolded\r\nContent-Length: 5\r\n\r\nhello",
+      "HTTP/1.1 103 Hints\r\n\r\nHTTP/1.1 200 OK\r\n folded\r\nContent-Length: 5\r\n\r\nhello",
+  };
+  for (int i = 0; i < 3; i++)
+    for (int k = 0; k < 4; k++) { /* on a handle that is new, and on one that has stored fields before */
+      fault_server_answer(f->server, "/folded-first", heads[i]);
+      peer_is(peer_get(f, "/folded-first"), CPOOL_EPROTOCOL);
+      peer_is_200(peer_get(f, "/ok"), "hello");
+      struct answer answer = peer_get(f, "/folded-header"); /* which continues something */
+      peer_is(answer, CPOOL_OK);
+      assert_non_null(cpool_response_header(answer.resp, "X-Folded"));
+    }
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
       peer_case(every_bad_answer_to_a_get_has_its_status),
+      peer_case(a_head_that_begins_with_a_folded_line_is_no_answer),
       peer_case(every_bad_answer_to_a_post_has_its_status_and_is_not_retriable),
       peer_case_bare(every_bad_answer_over_tls_has_its_status),
       peer_case(a_slow_body_that_never_pauses_too_long_succeeds),
