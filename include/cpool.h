@@ -110,6 +110,7 @@ extern "C" {
   X(CPOOL_EREDIRECT, -55, "a redirect cannot be followed")                                                             \
   X(CPOOL_EENCODING, -56, "the coded body is malformed, or grows beyond the cap")                                      \
   X(CPOOL_EPROXY, -57, "the proxy made no tunnel to the host")                                                         \
+  X(CPOOL_EREFUSED, -58, "the peer did not process the request")                                                       \
   X(CPOOL_EINTERNAL, -90, "libcurl failed in a way that has no other status")
 
 enum cpool_status {
@@ -293,6 +294,8 @@ enum cpool_address_policy {
 
 enum cpool_tls_version { CPOOL_TLS_1_2 = 12, CPOOL_TLS_1_3 = 13 };
 
+enum cpool_http_version { CPOOL_HTTP_1_1 = 11, CPOOL_HTTP_2 = 20 };
+
 /* Meaning, range, default and whether live: docs/OPTIONS.md, made from the same table that checks the values.
  * *Host* means scheme + host + port (+ unix socket path or proxy), summed over identities and addresses. */
 typedef struct cpool_http_options {
@@ -329,6 +332,7 @@ typedef struct cpool_http_options {
   int64_t stream_window_bytes;  /* of one streamed body, either way, on its way between the library and its consumer */
   int64_t max_stream_bytes;     /* the same of all streamed responses of the pool together */
   int64_t max_decompress_ratio; /* of a decoded body to what was received of it, beyond its first 64 KiB */
+  int32_t max_streams_per_connection; /* requests on one HTTP/2 connection; a server's lower limit is learned */
 } cpool_http_options;
 
 CPOOL_API void cpool_http_options_init_sized(cpool_http_options *, size_t size);
@@ -498,6 +502,11 @@ typedef struct cpool_session_options {
   /* Hosts without proxy, with commas between: "*"; a name, for itself and all below it; an address; a block such as
    * "10.0.0.0/8". ":port" behind a name or address limits it to that port. */
   const char *no_proxy;
+  /* enum cpool_http_version; default CPOOL_HTTP_1_1. CPOOL_HTTP_2: https hosts are offered HTTP/2 (by ALPN, RFC 9113
+   * section 3.2), and are asked in the version that they choose. Requests share connections then, up to
+   * max_streams_per_connection each; those with CPOOL_REQUEST_STREAM or CPOOL_REQUEST_UPLOAD have one of their own, in
+   * HTTP/1.1, and so has everything through a unix socket. http URLs are always asked in HTTP/1.1. */
+  int32_t http_version;
 } cpool_session_options;
 
 CPOOL_API void cpool_session_options_init_sized(cpool_session_options *, size_t size);
@@ -620,7 +629,7 @@ CPOOL_API int cpool_get(cpool_session *, const char *url, cpool_response **out);
 /* After redirects attempts, total_us and the bytes are those of all requests, the rest is of the last. */
 typedef struct cpool_response_info {
   size_t size;
-  int32_t http_version; /* 10 or 11; 0: no answer */
+  int32_t http_version; /* 10, 11 or 20; 0: no answer */
   int32_t reused;       /* 1: the connection had carried a request before */
   int32_t attempts;     /* times the request was begun on a connection; 0: never dispatched */
   int32_t header_count;

@@ -60,6 +60,8 @@ bool cpool__brake_check(struct cpool__transfer *transfer)
 {
   struct cpool__request *req = transfer->req;
   enum cpool__brake brake;
+  if (transfer->conn != NULL && transfer->conn->http2)
+    return false; /* collected, within its cap: to let it wait would cost more memory than to take it */
   assert(req->brake == CPOOL__BRAKE_OFF);
   do { /* a mark may be reached between the look and the wait: look again */
     brake = needed(req);
@@ -76,7 +78,7 @@ bool cpool__brake_check(struct cpool__transfer *transfer)
   cpool__http_touch(req->pool);
   /* libcurl says nothing of a socket that it read from without waiting for it, and the bytes behind this piece would
    * wake the loop for as long as it is held back. */
-  if (transfer->conn != NULL && transfer->conn->fd >= 0)
+  if (transfer->conn != NULL && transfer->conn->fd >= 0 && !transfer->conn->http2)
     cpool__poller_want(cpool__runtime_poller(req->pool->rt), transfer->conn->fd, 0);
   return true;
 }

@@ -62,6 +62,7 @@ struct cpool__conn *cpool__conn_new(struct cpool__route *route)
     return NULL;
   conn->pool = route->origin->pool;
   conn->route = route;
+  cpool__list_init(&conn->streams);
   conn->fd = -1;
   conn->number = ++conn->pool->last_connection;
   conn->dns_us = conn->connect_us = CPOOL_OFF;
@@ -161,6 +162,14 @@ bool cpool__conn_tls_pending(const struct cpool__conn *conn)
 
 void cpool__conn_begin(struct cpool__conn *conn, struct cpool__transfer *owner)
 {
+  if (conn->http2) { /* its place has counted the request */
+    if (conn->state == CPOOL__CONN_IDLE) {
+      cpool__idle_end(conn);
+      conn_move(conn, CPOOL__CONN_BUSY);
+    }
+    cpool__list_push_back(&conn->streams, &owner->stream_link);
+    return;
+  }
   if (conn->state == CPOOL__CONN_IDLE || conn->state == CPOOL__CONN_STOCK) {
     cpool__idle_end(conn);
     if (conn->place.state != CPOOL__PLACE_BUSY)
@@ -168,6 +177,56 @@ void cpool__conn_begin(struct cpool__conn *conn, struct cpool__transfer *owner)
     conn_move(conn, CPOOL__CONN_BUSY);
   }
   conn->owner = owner;
+}
+
+void cpool__conn_share(struct cpool__conn *conn, struct cpool__transfer *first)
+{
+  conn->http2 = true;
+  conn->owner = NULL;
+  conn->heard_ms = cpool__runtime_now_ms(conn->pool->rt);
+  cpool__list_push_back(&conn->streams, &first->stream_link);
+}
+
+void cpool__conn_heard(struct cpool__conn *conn)
+{
+  cpool_http *pool = conn->pool;
+  if (!conn->place.fresh || conn->state != CPOOL__CONN_BUSY)
+    return;
+  cpool__place_known(&pool->admission, &conn->place, pool->options.max_streams_per_connection);
+  if (conn->reason != CPOOL__CLOSE_NONE) /* drained by its first request */
+    cpool__place_streams(&pool->admission, &conn->place, 0);
+  cpool__http_touch(pool);
+}
+
+void cpool__conn_drain(struct cpool__conn *conn, enum cpool__close_reason reason)
+{
+  if (conn->reason == CPOOL__CLOSE_NONE)
+    conn->reason = reason;
+  if (conn->state == CPOOL__CONN_BUSY && !conn->place.fresh)
+    cpool__place_streams(&conn->pool->admission, &conn->place, 0);
+  cpool__http_touch(conn->pool);
+}
+
+void cpool__conn_leave(struct cpool__conn *conn, struct cpool__transfer *transfer, enum cpool__close_reason reason)
+{
+  cpool__link_remove(&transfer->stream_link);
+  conn->begun_count -= transfer->begun ? 1 : 0;
+  bool last = cpool__list_empty(&conn->streams);
+  if (conn->state == CPOOL__CONN_GONE) {
+    if (last)
+      cpool__conn_free(conn, reason);
+    return;
+  }
+  cpool__http_touch(conn->pool);
+  cpool__conn_heard(conn);
+  if (!last) {
+    cpool__place_idle(&conn->pool->admission, &conn->place);
+    return;
+  }
+  conn->life.idle_since_ms = cpool__runtime_now_ms(conn->pool->rt);
+  cpool__conn_unreserve(conn);
+  if (conn->reason != CPOOL__CLOSE_NONE)
+    cpool__conn_retire(conn, conn->reason);
 }
 
 void cpool__conn_unreserve(struct cpool__conn *conn)
@@ -266,13 +325,13 @@ void cpool__conn_vanished(struct cpool__conn *conn)
 void cpool__conn_gone(struct cpool__conn *conn)
 {
   int fd = conn->fd;
-  bool unused = conn->state == CPOOL__CONN_IDLE ||
+  bool unused = conn->state == CPOOL__CONN_IDLE || (conn->http2 && conn->begun_count == 0) ||
                 (conn->state == CPOOL__CONN_BUSY && conn->in_curl && conn->owner != NULL && !conn->owner->confirmed);
   if (unused && conn->reason == CPOOL__CLOSE_NONE) /* libcurl found it dead before our watch did */
     conn->reason = cpool__idle_verdict(conn);
   leave_tables(conn);
   close(fd);
-  if (conn->owner == NULL)
+  if (conn->owner == NULL && cpool__list_empty(&conn->streams))
     /* in libcurl's cache, not known as dead to us: it found the end, or needed the room, before our watch did */
     cpool__conn_free(conn, CPOOL__CLOSE_PEER);
 }

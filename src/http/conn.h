@@ -49,21 +49,25 @@ struct cpool__conn {
   struct cpool__route *route;
   struct cpool__place place;
   struct cpool__link port_link;    /* pool->conns_by_port */
-  struct cpool__link closing_link; /* in the closing list of its libcurl part */
+  struct cpool__link closing_link; /* in the closing list of its libcurl part, or among the unread when idle */
   struct cpool__timer timer;       /* when idle: the time to go */
   struct cpool__janitor_life life;
-  struct cpool__transfer *owner; /* BUSY, GONE */
+  struct cpool__transfer *owner; /* BUSY, GONE; none for HTTP/2, see streams */
+  struct cpool__list streams;    /* HTTP/2: transfers that use it, or have it reserved */
+  int32_t begun_count;           /* of these, libcurl has begun to send */
   uint64_t number;
   int fd; /* -1: a unix socket that libcurl has not asked for yet, or GONE */
   enum cpool__conn_state state;
   enum cpool__close_reason reason; /* why it goes, once that is known */
   bool in_curl;                    /* libcurl has it and will close it */
   bool unix_socket;
+  bool http2;  /* known since its first request was about to be sent */
   bool waited; /* connected, and kept for a request to come, before its first one */
   uint16_t local_port;
-  ino_t inode;     /* of the socket: libcurl 7 closes one whose connect it found failed without a word */
-  void *tls;       /* OpenSSL's object, libcurl's own; NULL: plain, not begun yet, or another TLS library */
-  void *outer_tls; /* the same of the connection to an https proxy, when `tls` is that to the host inside of it */
+  uint64_t heard_ms; /* HTTP/2: when its socket last had something to read */
+  ino_t inode;       /* of the socket: libcurl 7 closes one whose connect it found failed without a word */
+  void *tls;         /* OpenSSL's object, libcurl's own; NULL: plain, not begun yet, or another TLS library */
+  void *outer_tls;   /* the same of the connection to an https proxy, when `tls` is that to the host inside of it */
   int64_t dns_us, connect_us;
   struct cpool__address remote;
   char remote_host[CPOOL__ADDRESS_TEXT];
@@ -81,6 +85,14 @@ void cpool__conn_begin(struct cpool__conn *conn, struct cpool__transfer *owner);
 /* The transfer is over and the socket is still open: the oldest request that still dials this route gets it, else it falls idle, or goes when
  * its time has come. */
 void cpool__conn_end(struct cpool__conn *conn);
+/* HTTP/2. Its first request is about to be sent. */
+void cpool__conn_share(struct cpool__conn *conn, struct cpool__transfer *first);
+/* The first thing that a server says is how many streams it allows (RFC 9113 section 3.4): libcurl knows, others may come. */
+void cpool__conn_heard(struct cpool__conn *conn);
+/* One transfer less; the last one leaves it idle, or takes it along when it is to go. `reason`: should it be gone already. */
+void cpool__conn_leave(struct cpool__conn *conn, struct cpool__transfer *transfer, enum cpool__close_reason reason);
+/* It takes no further request, and goes with its last one. */
+void cpool__conn_drain(struct cpool__conn *conn, enum cpool__close_reason reason);
 /* A BUSY one that libcurl turned out not to use -> IDLE, without looking further: legal inside libcurl's callbacks. */
 void cpool__conn_unreserve(struct cpool__conn *conn);
 /* IDLE (or STOCK) -> shut down, place free at once; libcurl closes it within two seconds (STOCK: closed here). */

@@ -87,7 +87,17 @@ static int curl_mask(uint32_t events)
 void cpool__curl_socket_event(void *owner, int fd, uint32_t events)
 {
   struct cpool__conn *conn = owner;
-  if (conn->owner == NULL) {
+  if (conn->http2 && conn->state == CPOOL__CONN_BUSY) {
+    struct cpool__curl *curl = conn->route->identity->curl;
+    if ((events & EPOLLIN) != 0)
+      conn->heard_ms = cpool__runtime_now_ms(conn->pool->rt);
+    uint64_t number = conn->number;
+    curl->kick_count = 0;
+    run(curl, fd, curl_mask(events));
+    conn = cpool__conn_by_fd(curl->pool, fd);
+    if ((events & EPOLLIN) != 0 && conn != NULL && conn->number == number)
+      cpool__conn_heard(conn);
+  } else if (conn->owner == NULL) {
     cpool__idle_event(conn);
   } else if (conn->owner->paused &&
              (events & EPOLLOUT) == 0) { /* an error cannot be masked, but by being out of the set */
@@ -185,7 +195,7 @@ static void prune(struct cpool__timer *timer);
 static void prune_soon(struct cpool__curl *curl)
 {
   cpool_runtime *rt = curl->pool->rt;
-  if (curl->closing_count > 0 && !cpool__timer_armed(&curl->prune_timer))
+  if ((curl->closing_count > 0 || !cpool__list_empty(&curl->unread)) && !cpool__timer_armed(&curl->prune_timer))
     cpool__runtime_arm(rt, &curl->prune_timer, cpool__runtime_now_ms(rt) + PRUNE_AFTER_MS, prune);
 }
 
@@ -193,7 +203,7 @@ static void prune_soon(struct cpool__curl *curl)
 static void prune(struct cpool__timer *timer)
 {
   struct cpool__curl *curl = cpool__container_of(timer, struct cpool__curl, prune_timer);
-  if (curl->closing_count == 0)
+  if (curl->closing_count == 0 && cpool__list_empty(&curl->unread))
     return;
   if (pruner_ready(curl)) {
     CURL *easy = curl->pruner->easy;
@@ -256,8 +266,20 @@ void cpool__curl_closing(struct cpool__curl *curl, struct cpool__conn *conn)
   prune_soon(curl);
 }
 
+void cpool__curl_unread(struct cpool__curl *curl, struct cpool__conn *conn)
+{
+  cpool__poller_want(cpool__runtime_poller(curl->pool->rt), conn->fd, 0);
+  if (!cpool__link_in(&conn->closing_link))
+    cpool__list_push_back(&curl->unread, &conn->closing_link);
+  prune_soon(curl);
+}
+
 void cpool__curl_pruned(struct cpool__curl *curl)
 {
+  /* what is still unread says so again */
+  for (struct cpool__link *link; (link = cpool__list_pop_front(&curl->unread)) != NULL;)
+    cpool__poller_want(cpool__runtime_poller(curl->pool->rt),
+                       cpool__container_of(link, struct cpool__conn, closing_link)->fd, EPOLLIN);
   drop_reaped(curl);
   cpool__runtime_defer(curl->pool->rt, &curl->reap_task);
 }
@@ -267,6 +289,7 @@ void cpool__curl_configure(struct cpool__curl *curl)
   /* A net below our own limits. Sockets that are shut down but not closed yet still count for libcurl, and while new ones are held
    * back for max_closing every open one may still be shut down. */
   const cpool_http_options *options = &curl->pool->options;
+  curl_multi_setopt(curl->multi, CURLMOPT_MAX_CONCURRENT_STREAMS, (long) options->max_streams_per_connection);
   int64_t most = 2 * (int64_t) cpool__limit32(options->max_connections) + options->max_closing;
   long cap = (long) (most > INT_MAX ? INT_MAX : most);
   if (cap <= curl->cap) /* never lower: what is above a lowered limit still has to be carried */
@@ -301,11 +324,13 @@ int cpool__curl_get(struct cpool__identity *identity, struct cpool__curl **out)
   curl->done_task.fn = collect_done;
   curl->reap_task.fn = reap;
   cpool__list_init(&curl->closing);
+  cpool__list_init(&curl->unread);
   curl_multi_setopt(curl->multi, CURLMOPT_SOCKETFUNCTION, socket_wish);
   curl_multi_setopt(curl->multi, CURLMOPT_SOCKETDATA, curl);
   curl_multi_setopt(curl->multi, CURLMOPT_TIMERFUNCTION, timer_wish);
   curl_multi_setopt(curl->multi, CURLMOPT_TIMERDATA, curl);
-  curl_multi_setopt(curl->multi, CURLMOPT_PIPELINING, CURLPIPE_NOTHING);
+  curl_multi_setopt(curl->multi, CURLMOPT_PIPELINING,
+                    identity->http_version == CPOOL_HTTP_2 ? CURLPIPE_MULTIPLEX : CURLPIPE_NOTHING);
   cpool__curl_configure(curl);
   cpool__list_push_back(&pool->identities_used, &curl->link);
   pthread_mutex_lock(&pool->identities.lock);

@@ -32,6 +32,7 @@ struct cpool__curl {
   struct cpool__task done_task; /* libcurl may have finished transfers */
   struct cpool__list closing;   /* connections shut down that libcurl was not made to look at yet */
   struct cpool__task reap_task; /* has it look */
+  struct cpool__list unread;    /* idle HTTP/2 connections with something to read, which is libcurl's */
   struct cpool__timer prune_timer;
   struct cpool__route *reaped;    /* what the pruner's URL belongs to; NULL: none */
   struct cpool__transfer *pruner; /* a handle that never connects: it makes libcurl close what is dead */
@@ -48,6 +49,8 @@ void cpool__curl_free(struct cpool__curl *curl, int reason);
 void cpool__curl_configure(struct cpool__curl *curl); /* after the pool's limits changed */
 /* A connection was shut down: libcurl is made to close it, most often within this turn, within two seconds in any case. */
 void cpool__curl_closing(struct cpool__curl *curl, struct cpool__conn *conn);
+/* Something came on an idle HTTP/2 connection: libcurl is made to read it, within about a second. */
+void cpool__curl_unread(struct cpool__curl *curl, struct cpool__conn *conn);
 void cpool__curl_pruned(struct cpool__curl *curl); /* the pruner has ended */
 /* A transfer was added or removed: libcurl may have finished others meanwhile. */
 void cpool__curl_check_done(struct cpool__curl *curl);

@@ -225,7 +225,7 @@ static void open_place(cpool_http *pool, struct cpool__request *req)
 
 static void reuse_place(struct cpool__request *req, struct cpool__conn *conn)
 {
-  if (conn->in_curl && cpool__request_wants_new(req)) { /* its place goes to a new connection */
+  if (conn->in_curl && !conn->http2 && cpool__request_wants_new(req)) { /* its place goes to a new connection */
     cpool__place_idle(&conn->pool->admission, &conn->place);
     cpool__conn_retire(conn, CPOOL__CLOSE_EVICTED);
     cpool__admission_wait_first(&req->pool->admission, &req->waiter, &req->route->group);

@@ -222,7 +222,7 @@ void cpool__hop_follow(struct cpool__request *req)
     return;
   }
   cpool__request_leave_host(req); /* first: its place among max_origins may be the one that the next host needs */
-  int rc = cpool__route_get(req->pool, plan.url.authority, req->session->identity, &route);
+  int rc = cpool__route_get(req->pool, plan.url.authority, cpool__request_identity(req), &route);
   if (rc != CPOOL_OK) {
     cpool__authority_free(plan.url.owned);
     cpool__free(plan.hop);

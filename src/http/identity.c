@@ -32,7 +32,7 @@ enum {
   TEXT_FIELDS(TEXT_INDEX)
 #undef TEXT_INDEX
       TEXTS,
-  FIXED_BYTES = 3 * sizeof(int32_t),
+  FIXED_BYTES = 4 * sizeof(int32_t),
   STACK_BYTES = 1024
 };
 static const uint32_t NO_TEXT = UINT32_MAX; /* as a length: not set */
@@ -69,8 +69,8 @@ static size_t key_size(const struct texts *texts)
 
 static void key_write(char *out, const cpool_session_options *options, const struct texts *texts)
 {
-  const int32_t numbers[3] = {options->tls_verify == CPOOL_OFF ? 0 : 1, options->tls_min_version,
-                              options->address_policy};
+  const int32_t numbers[4] = {options->tls_verify == CPOOL_OFF ? 0 : 1, options->tls_min_version,
+                              options->address_policy, options->http_version};
   memcpy(out, numbers, sizeof numbers);
   out += sizeof numbers;
   for (int i = 0; i < TEXTS; i++) {
@@ -116,13 +116,14 @@ static struct cpool__identity *identity_new(cpool_http *pool, const char *key, s
     return NULL;
   char *own = (char *) (identity + 1);
   memcpy(own, key, key_len);
-  int32_t numbers[3];
+  int32_t numbers[4];
   memcpy(numbers, own, sizeof numbers);
   identity->pool = pool;
   identity->unused_msg.fn = cpool__identity_unused;
   identity->tls_verify = numbers[0] != 0;
   identity->tls_min_version = numbers[1];
   identity->address_policy = numbers[2];
+  identity->http_version = numbers[3];
 #define TEXT_GIVE(field) identity->field = key_text(own, TEXT_##field);
   TEXT_FIELDS(TEXT_GIVE)
 #undef TEXT_GIVE

@@ -24,7 +24,7 @@ struct cpool__identity {
   bool unused_posted;           /* under the lock: at most one such message is on its way */
   /* settings; texts within the same block, NULL when not set */
   bool tls_verify;
-  int32_t tls_min_version, address_policy;
+  int32_t tls_min_version, address_policy, http_version;
   const char *ca_file, *client_cert_file, *client_key_file, *client_key_password, *unix_socket_path, *pinned_public_key;
   const char *http_proxy, *https_proxy, *http_proxy_userpwd, *https_proxy_userpwd, *no_proxy; /* proxy.h */
   size_t key_len;

@@ -50,6 +50,8 @@ void cpool__idle_rules_changed(struct cpool__conn *conn)
 
 void cpool__idle_end(struct cpool__conn *conn)
 {
+  if (conn->state == CPOOL__CONN_IDLE)
+    cpool__link_remove(&conn->closing_link); /* among the unread */
   if (conn->state == CPOOL__CONN_IDLE && conn->in_curl)
     conn->route->identity->curl->idle_count--;
   cpool__runtime_disarm(conn->pool->rt, &conn->timer);
@@ -70,6 +72,10 @@ void cpool__idle_event(struct cpool__conn *conn)
   int found = look(conn->fd);
   if (found == 0)
     return;
+  if (found > 0 && conn->http2) { /* settings, pings: legal on an idle connection, and not to be read here */
+    cpool__curl_unread(conn->route->identity->curl, conn);
+    return;
+  }
   if (found > 0)
     cpool__log(cpool__runtime_log(conn->pool->rt), CPOOL_LOG_INFO, "conn",
                "#%llu %s: bytes on an idle connection, retired", (unsigned long long) conn->number,

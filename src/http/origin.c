@@ -141,6 +141,7 @@ static int route_new(struct cpool__origin *org, struct cpool__identity *identity
   route->origin = org;
   route->identity = identity;
   cpool__group_init(&route->group, &org->policy);
+  route->group.multiplex = org->tls && identity->http_version == CPOOL_HTTP_2;
   cpool__list_init(&route->dialling);
   cpool__list_push_back(&org->routes, &route->link);
   cpool__list_push_back(&curl->routes, &route->identity_link);

@@ -225,6 +225,14 @@ static void acquire_timed_out(struct cpool__request *req)
                       open, policy->limit, busy, idle, waiting, adm->place_count, adm->limit, last);
 }
 
+/* A shared connection on which nothing at all was heard for so long gets no further request. */
+static void suspect(struct cpool__request *req, uint64_t now_ms)
+{
+  struct cpool__conn *conn = req->transfer != NULL ? req->transfer->conn : NULL;
+  if (conn != NULL && conn->http2 && conn->heard_ms + (uint64_t) req->sock_read_timeout_ms <= now_ms)
+    cpool__conn_drain(conn, CPOOL__CLOSE_ERROR);
+}
+
 /* Sending or receiving: silence is counted from the last byte either way. */
 static void on_phase_time(struct cpool__timer *timer)
 {
@@ -257,8 +265,10 @@ static void on_phase_time(struct cpool__timer *timer)
   req->phase_due_ms = req->activity_ms + 1 + (uint64_t) req->sock_read_timeout_ms; /* 1: the ms is cut off */
   if (req->phase_due_ms > now_ms)
     cpool__runtime_arm(rt, timer, req->phase_due_ms, on_phase_time);
-  else
+  else {
+    suspect(req, now_ms);
     timed_out(req, CPOOL_ETIMEOUT_READ, CPOOL_LAYER_HTTP, "sock_read_timeout_ms", req->sock_read_timeout_ms);
+  }
 }
 
 /* A timer that is due earlier stays as it is and looks again then: a phase costs no timer most of the time. */
@@ -391,6 +401,20 @@ static void await_listener(struct cpool__request *req)
   cpool__http_touch(req->pool);
 }
 
+/* It was dispatched, and found no room: nothing was sent, it is no attempt, and its wait counts as one for a connection. */
+static void await_stream(struct cpool__request *req)
+{
+  req->no_stream = false;
+  req->resp.attempts--;
+  if (cpool__request_attempts(req) > 0)
+    req->pool->stats.now.repeated--;
+  req->hop_waiting = true;
+  req->begin_us = cpool__clock_us();
+  arm_phase(req, req->acquire_timeout_ms);
+  cpool__admission_wait_first(&req->pool->admission, &req->waiter, &req->route->group);
+  cpool__http_touch(req->pool);
+}
+
 void cpool__request_repeat(struct cpool__request *req)
 {
   cpool__response_restart(&req->resp);
@@ -406,11 +430,18 @@ void cpool__request_repeat(struct cpool__request *req)
   req->retry_ms = 0;
   req->state = CPOOL__REQUEST_WAITING;
   req->uploaded = 0;
+  if (req->no_stream) {
+    await_stream(req);
+    return;
+  }
   if (cpool__request_wants_new(req)) {
-    struct cpool__link *link;
-    while ((link = cpool__list_first(&req->route->group.idle)) != NULL)
-      cpool__conn_retire(cpool__conn_of_place(cpool__container_of(link, struct cpool__place, idle_link)),
-                         CPOOL__CLOSE_ERROR);
+    struct cpool__link *link, *next;
+    for (link = cpool__list_first(&req->route->group.idle); link != NULL; link = next) {
+      struct cpool__place *place = cpool__container_of(link, struct cpool__place, idle_link);
+      next = cpool__list_next(&req->route->group.idle, link);
+      if (place->state == CPOOL__PLACE_IDLE)
+        cpool__conn_retire(cpool__conn_of_place(place), CPOOL__CLOSE_ERROR);
+    }
   }
   arm_phase(req, req->connect_timeout_ms);
   cpool__admission_wait_first(&req->pool->admission, &req->waiter, &req->route->group);
@@ -481,7 +512,7 @@ static void on_posted(struct cpool__msg *msg)
     return;
   }
   struct cpool__route *route;
-  int rc = cpool__route_get(pool, req->authority, req->session->identity, &route);
+  int rc = cpool__route_get(pool, req->authority, cpool__request_identity(req), &route);
   if (rc != CPOOL_OK) {
     cpool__request_fail_host(req, rc);
     return;
@@ -489,6 +520,12 @@ static void on_posted(struct cpool__msg *msg)
   if (req->total_timeout_ms != CPOOL_OFF)
     cpool__runtime_arm(pool->rt, &req->total_timer, due_after(req->submit_us, req->total_timeout_ms), on_total_time);
   wait_at_host(req, route, req->submit_us);
+}
+
+struct cpool__identity *cpool__request_identity(const struct cpool__request *req)
+{
+  bool streamed = req->stream != NULL || req->upload != NULL;
+  return streamed && req->session->stream_identity != NULL ? req->session->stream_identity : req->session->identity;
 }
 
 void cpool__request_init(struct cpool__request *req)

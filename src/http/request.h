@@ -72,12 +72,13 @@ struct cpool__request {
   struct cpool__timer total_timer, phase_timer;
   bool pending_counted, repeatable, dispatched, cancelled;
   bool listener_full;       /* its transfer ended for that */
+  bool no_stream;           /* or since its HTTP/2 connection takes no more at a time: it waits again, as before */
   uint8_t room_count;       /* failed connects to a unix listener that had room when looked at */
   uint16_t retry_ms;        /* the last wait for a unix listener */
   uint8_t max_redirects;    /* 0: 3xx answers are delivered */
   uint8_t earlier_attempts; /* those before the last redirect */
   bool became_get;          /* by a redirect */
-  bool hop_waiting;         /* after a redirect, for a connection to the next host */
+  bool hop_waiting;         /* after a redirect for a connection to the next host, or again for a stream */
   bool safe_again;          /* the request as it was submitted, `repeatable` is about the hop */
   bool decompress;          /* CPOOL_REQUEST_DECOMPRESS */
   int open_errno;           /* why its transfer got no unix socket; 0: it got one */
@@ -131,6 +132,8 @@ static inline bool cpool__request_wants_new(const struct cpool__request *req)
 {
   return cpool__request_attempts(req) >= CPOOL__ATTEMPTS - 1;
 }
+/* Whose connections it may use. */
+struct cpool__identity *cpool__request_identity(const struct cpool__request *req);
 /* Stops what works for it (waiting, dial, transfer) and ends it as cpool__request_fail. */
 void cpool__request_cut(struct cpool__request *req, int status, int layer, const char *text);
 void cpool__request_unref(struct cpool__request *req);

@@ -97,7 +97,7 @@ static void status_line(struct cpool_response *resp, const char *line, size_t le
   if (len - at < 3 || !is_digit(line[at]) || !is_digit(line[at + 1]) || !is_digit(line[at + 2]))
     return;
   resp->head_begun = true;
-  resp->http_version = version == 10 ? 10 : 11;
+  resp->http_version = version == 10 ? 10 : version == 2 || version == 20 ? 20 : 11;
   resp->status_code = (line[at] - '0') * 100 + (line[at + 1] - '0') * 10 + (line[at + 2] - '0');
 }
 

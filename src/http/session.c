@@ -21,6 +21,7 @@ enum { UNIX_PATH_BYTES = 107 }; /* sun_path without its NUL */
 
 static const struct cpool__choice switch_choices[] = {{"on", 1}, {"off", CPOOL_OFF}, {NULL, 0}};
 static const struct cpool__choice version_choices[] = {{"1.2", CPOOL_TLS_1_2}, {"1.3", CPOOL_TLS_1_3}, {NULL, 0}};
+static const struct cpool__choice http_choices[] = {{"1.1", CPOOL_HTTP_1_1}, {"2", CPOOL_HTTP_2}, {NULL, 0}};
 static const struct cpool__choice policy_choices[] = {{"any", CPOOL_ADDRESS_ANY},
                                                       {"public", CPOOL_ADDRESS_PUBLIC},
                                                       {NULL, 0}};
@@ -68,6 +69,8 @@ static const struct cpool__option option_rows[] = {
     {FIELD(proxy_from_env), .type = CPOOL__OPTION_CHOICE, .standard = CPOOL_OFF, .choices = switch_choices,
      .meaning = "what proxy and no_proxy do not say is read from http_proxy (lower case alone), https_proxy, all_proxy "
                 "and no_proxy when the session is made"},
+    {FIELD(http_version), .type = CPOOL__OPTION_CHOICE, .standard = CPOOL_HTTP_1_1, .choices = http_choices,
+     .meaning = "2: https hosts are offered HTTP/2 and asked in the version that they choose"},
     {.key = NULL},
 };
 
@@ -308,6 +311,23 @@ static void session_free(cpool_session *session)
   cpool__free(session);
 }
 
+/* Streams keep off connections that others use: libcurl holds megabytes back for one that is paused there. */
+static int take_identities(cpool_session *session, cpool_http *pool, const cpool_session_options *options,
+                           const struct cpool__proxy_settings *proxies)
+{
+  cpool_session_options own = *options;
+  if (own.unix_socket_path != NULL)
+    own.http_version = CPOOL_HTTP_1_1;
+  int status = cpool__identity_take(pool, &own, proxies, &session->identity);
+  if (status != CPOOL_OK || own.http_version == CPOOL_HTTP_1_1)
+    return status;
+  own.http_version = CPOOL_HTTP_1_1;
+  status = cpool__identity_take(pool, &own, proxies, &session->stream_identity);
+  if (status != CPOOL_OK)
+    cpool__identity_drop(session->identity);
+  return status;
+}
+
 int cpool__session_make(cpool_session **out, cpool_http *pool, const cpool_session_options *options)
 {
   cpool_session_options own;
@@ -327,7 +347,7 @@ int cpool__session_make(cpool_session **out, cpool_http *pool, const cpool_sessi
   struct cpool__proxy_settings proxies;
   status = cpool__proxy_settings_make(&proxies, pool, &own);
   if (status == CPOOL_OK) {
-    status = cpool__identity_take(pool, &own, &proxies, &session->identity);
+    status = take_identities(session, pool, &own, &proxies);
     cpool__proxy_settings_fini(&proxies);
   }
   if (status != CPOOL_OK) {
@@ -355,6 +375,8 @@ void cpool__session_drop(cpool_session *session)
   cpool_http *pool = session->pool;
   bool holds_pool = session->holds_pool;
   cpool__identity_drop(session->identity);
+  if (session->stream_identity != NULL)
+    cpool__identity_drop(session->stream_identity);
   session_free(session);
   if (holds_pool)
     cpool__http_unref(pool); /* the last touch of the pool */

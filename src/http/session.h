@@ -16,8 +16,9 @@ struct cpool_session {
   cpool_http *pool;
   bool holds_pool; /* counted in pool->refs: all but the default one */
   struct cpool__identity *identity;
-  struct cpool__url base; /* authority NULL: no base URL */
-  char *base_path;        /* without its last '/'; "" or begins with '/'; also base.target */
+  struct cpool__identity *stream_identity; /* the same but for HTTP/1.1, for streamed requests; NULL: no need of it */
+  struct cpool__url base;                  /* authority NULL: no base URL */
+  char *base_path;                         /* without its last '/'; "" or begins with '/'; also base.target */
   size_t base_path_len;
   struct cpool__header_list headers; /* the caller's, User-Agent, Authorization */
   bool

@@ -2,6 +2,7 @@
 #include "http/tls.h"
 
 #include <stdint.h>
+#include <string.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <pthread.h>
@@ -12,6 +13,15 @@ void *cpool__tls_of(CURL *easy)
   if (curl_easy_getinfo(easy, CURLINFO_TLS_SSL_PTR, &info) != CURLE_OK || info == NULL)
     return NULL;
   return info->backend == CURLSSLBACKEND_OPENSSL ? info->internals : NULL;
+}
+
+bool cpool__tls_http2(void *tls)
+{
+  const unsigned char *name = NULL;
+  unsigned int len = 0;
+  if (tls != NULL)
+    SSL_get0_alpn_selected(tls, &name, &len);
+  return len == 2 && memcmp(name, "h2", 2) == 0;
 }
 
 /* Where an SSL_CTX, which libcurl makes for each handshake, keeps the address to write to. */

@@ -13,6 +13,8 @@ void *cpool__tls_of(CURL *easy);
  * and stays until the socket of that connection is closed: where TLS to a host runs inside of TLS to a proxy, libcurl
  * shows the inner object alone. outer NULL: no more of that. */
 void cpool__tls_watch_outer(CURL *easy, void **outer);
+/* Whether HTTP/2 was agreed upon (ALPN). */
+bool cpool__tls_http2(void *tls);
 /* Whether the connection holds bytes that were received and not asked for. */
 bool cpool__tls_pending(void *tls);
 /* Whether its handshake took up an earlier session. */

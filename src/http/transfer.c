@@ -38,6 +38,9 @@ static void set_identity(CURL *easy, const struct cpool__identity *identity)
     curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, identity->unix_socket_path);
   if (identity->pinned_public_key != NULL)
     curl_easy_setopt(easy, CURLOPT_PINNEDPUBLICKEY, identity->pinned_public_key);
+  curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
+                   identity->http_version == CPOOL_HTTP_2 ? (long) CURL_HTTP_VERSION_2TLS
+                                                          : (long) CURL_HTTP_VERSION_1_1);
 }
 
 /* An https proxy is verified whatever tls_verify says, which is about the hosts; it gets neither the pin nor the client
@@ -77,7 +80,6 @@ struct cpool__transfer *cpool__transfer_new(struct cpool__curl *curl)
   curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
   curl_easy_setopt(easy, CURLOPT_PROXY, ""); /* also keeps libcurl from reading the environment for each request */
   curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
-  curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
   curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
   curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, (long) INT_MAX);
   curl_easy_setopt(easy, CURLOPT_MAXLIFETIME_CONN, 0L);
@@ -279,6 +281,7 @@ bool cpool__transfer_start(struct cpool__request *req, struct cpool__conn *conn)
       transfer->last = false;
   transfer->abort = CPOOL__ABORT_NONE;
   transfer->begin_count = 0;
+  transfer->begun = false;
   transfer->waited = conn->waited;
   cpool__framing_init(&transfer->framing);
   transfer->folding = (struct cpool__folding){0};
@@ -322,6 +325,10 @@ static void settle_conn(struct cpool__transfer *transfer, bool succeeded, bool b
   transfer->conn = NULL;
   if (conn == NULL)
     return;
+  if (conn->http2) {
+    cpool__conn_leave(conn, transfer, succeeded ? CPOOL__CLOSE_RESPONSE : CPOOL__CLOSE_ERROR);
+    return;
+  }
   if (conn->state == CPOOL__CONN_BUSY && !transfer->hand_over && conn->life.request_count == 0)
     cpool__conn_vanished(conn); /* libcurl took it and never came to sending on it: no such connection is kept */
   if (conn->state == CPOOL__CONN_GONE) {
@@ -408,10 +415,11 @@ void cpool__transfer_resume(struct cpool__transfer *transfer)
   cpool__http_touch(transfer->curl->pool);
   transfer->curl->kick_count = 0;
   transfer->req->activity_ms = cpool__runtime_now_ms(transfer->req->pool->rt);
-  if (conn != NULL && conn->fd >= 0)
+  if (conn != NULL && conn->fd >= 0 && !conn->http2)
     cpool__poller_want(cpool__runtime_poller(transfer->req->pool->rt), conn->fd, EPOLLIN);
   CURLcode code = curl_easy_pause(transfer->easy, CURLPAUSE_CONT); /* hands over what was held back; may pause again */
-  if (transfer->paused && transfer->conn != NULL) /* libcurl wanted nothing before and says nothing now */
+  if (transfer->paused && transfer->conn != NULL &&
+      !transfer->conn->http2) /* libcurl wanted nothing before and says nothing now */
     cpool__poller_want(cpool__runtime_poller(transfer->req->pool->rt), transfer->conn->fd, 0);
   if (code != CURLE_OK || transfer->abort != CPOOL__ABORT_NONE) /* libcurl would go on without the piece that failed */
     cpool__transfer_done(transfer, code != CURLE_OK ? code : CURLE_WRITE_ERROR);

@@ -34,18 +34,21 @@ struct cpool__transfer {
   struct cpool__link link; /* curl->active or curl->free */
   struct cpool__curl *curl;
   CURL *easy;
-  struct cpool__request *req; /* NULL: free, or the pruner */
-  struct cpool__conn *conn;   /* in use, or reserved for it */
+  struct cpool__request *req;     /* NULL: free, or the pruner */
+  struct cpool__conn *conn;       /* in use, or reserved for it */
+  struct cpool__link stream_link; /* conn->streams */
+  bool begun;                     /* counted in conn->begun_count */
   struct cpool__framing framing;
   struct cpool__folding folding;
-  bool hand_over;    /* conn is ours still: OPENSOCKET gives its socket to libcurl */
-  bool confirmed;    /* libcurl really uses conn */
-  bool refused_open; /* libcurl wanted to dial by itself */
-  bool touched;      /* libcurl has begun it */
-  bool paused;       /* reading */
-  bool send_paused;  /* the caller has nothing to send */
-  bool last;         /* the head says that the connection ends with this response */
-  bool tunnel_open;  /* the proxy's answer to CONNECT was read whole, and is 2xx */
+  bool hand_over;     /* conn is ours still: OPENSOCKET gives its socket to libcurl */
+  bool confirmed;     /* libcurl really uses conn */
+  bool refused_open;  /* libcurl wanted to dial by itself */
+  int32_t begun_then; /* and how many streams it had begun on the shared connection at that moment */
+  bool touched;       /* libcurl has begun it */
+  bool paused;        /* reading */
+  bool send_paused;   /* the caller has nothing to send */
+  bool last;          /* the head says that the connection ends with this response */
+  bool tunnel_open;   /* the proxy's answer to CONNECT was read whole, and is 2xx */
   bool waited; /* its new connection had waited for a request: the peer may have given it up as if it had been used */
   enum cpool__transfer_abort abort;
   const char *encoding_fault; /* static */

@@ -32,6 +32,10 @@ static void note_keep_alive(struct cpool__transfer *transfer, const char *line, 
 /* The connection ends with this response. */
 static void forbid_reuse(struct cpool__transfer *transfer, enum cpool__close_reason reason)
 {
+  if (transfer->conn != NULL && transfer->conn->http2) { /* libcurl would end the others' streams with it */
+    cpool__conn_drain(transfer->conn, reason);
+    return;
+  }
   if (transfer->conn != NULL && transfer->conn->reason == CPOOL__CLOSE_NONE)
     transfer->conn->reason = reason;
   curl_easy_setopt(transfer->easy, CURLOPT_FORBID_REUSE, 1L);
@@ -155,6 +159,7 @@ static curl_socket_t on_open(void *user, curlsocktype purpose, struct curl_socka
     cpool__transfer_touch(transfer);
   if (transfer->req == NULL || !transfer->hand_over) {
     transfer->refused_open = true;
+    transfer->begun_then = transfer->conn != NULL ? transfer->conn->begun_count : 0;
     return CURL_SOCKET_BAD;
   }
   curl_socket_t fd = transfer->conn->unix_socket ? open_unix(transfer) : transfer->conn->fd;
@@ -177,6 +182,23 @@ static int on_close(void *user, curl_socket_t fd)
   return 0;
 }
 
+/* One of the two is shared: the transfer leaves the one and joins the other. */
+static void change_shared(struct cpool__transfer *transfer, struct cpool__conn *conn)
+{
+  struct cpool__conn *reserved = transfer->conn;
+  transfer->conn = conn;
+  cpool__place_busy(&conn->pool->admission, &conn->place);
+  if (reserved != NULL && reserved->http2) {
+    cpool__conn_leave(reserved, transfer, CPOOL__CLOSE_PEER);
+  } else if (reserved != NULL && reserved->state == CPOOL__CONN_GONE) {
+    reserved->owner = NULL;
+    cpool__conn_free(reserved, CPOOL__CLOSE_PEER);
+  } else if (reserved != NULL) {
+    cpool__conn_unreserve(reserved);
+  }
+  cpool__conn_begin(conn, transfer);
+}
+
 void cpool__transfer_uses(struct cpool__transfer *transfer, struct cpool__conn *conn)
 {
   struct cpool__conn *reserved = transfer->conn;
@@ -184,6 +206,14 @@ void cpool__transfer_uses(struct cpool__transfer *transfer, struct cpool__conn *
   transfer->confirmed = true;
   if (conn == reserved)
     return;
+  if (conn->http2) {
+    change_shared(transfer, conn);
+    return;
+  }
+  if (reserved != NULL && reserved->http2) { /* libcurl went on to one that is not shared */
+    cpool__conn_leave(reserved, transfer, CPOOL__CLOSE_PEER);
+    transfer->conn = reserved = NULL;
+  }
   if (reserved != NULL && reserved->state == CPOOL__CONN_GONE) { /* libcurl found it dead and went on to another one */
     reserved->owner = NULL;
     cpool__conn_free(reserved, CPOOL__CLOSE_PEER);
@@ -199,6 +229,19 @@ void cpool__transfer_uses(struct cpool__transfer *transfer, struct cpool__conn *
   } else if (reserved != NULL && reserved->state == CPOOL__CONN_BUSY) {
     cpool__conn_unreserve(reserved);
   }
+}
+
+/* A request goes out on a connection that it shares with others. */
+static void begin_stream(struct cpool__transfer *transfer, struct cpool__conn *conn)
+{
+  uint64_t now_ms = cpool__runtime_now_ms(conn->pool->rt);
+  bool reused = conn->life.request_count++ > 0;
+  conn->begun_count++;
+  transfer->begun = true;
+  cpool__transfer_begun(transfer, conn, reused);
+  enum cpool__janitor_reason last = cpool__janitor_last_use(&conn->life, &conn->route->origin->rules, now_ms);
+  if (last != CPOOL__JANITOR_KEEP)
+    cpool__conn_drain(conn, last == CPOOL__JANITOR_LIFETIME ? CPOOL__CLOSE_LIFETIME : CPOOL__CLOSE_REQUESTS);
 }
 
 /* libcurl is about to send: on which connection, for which time, and may it? */
@@ -229,6 +272,14 @@ static int on_begin(void *user, char *remote_host, char *local_host, int remote_
   }
   bool reused = conn->life.request_count > 0;
   bool tls = cpool__origin_encrypted(conn->route->origin);
+  if (reused && conn->http2) {
+    if (conn->place.stream_limit == 0) { /* drained meanwhile */
+      transfer->abort = CPOOL__ABORT_STALE;
+      return CURL_PREREQFUNC_ABORT;
+    }
+    begin_stream(transfer, conn);
+    return CURL_PREREQFUNC_OK;
+  }
   if (!reused)
     cpool__proxy_tunnel_used(transfer);
   /* The last look before sending. Over TLS not at the socket, where a ticket may be on its way: there the look of the
@@ -240,6 +291,13 @@ static int on_begin(void *user, char *remote_host, char *local_host, int remote_
   }
   if (tls && !reused)
     conn->tls = cpool__tls_of(transfer->easy);
+  if (!reused && conn->route->origin->tls && cpool__tls_http2(conn->tls)) {
+    cpool__conn_share(conn, transfer);
+    begin_stream(transfer, conn);
+    return CURL_PREREQFUNC_OK;
+  }
+  if (!reused && conn->place.fresh)
+    cpool__place_known(&req->pool->admission, &conn->place, 1);
   conn->life.request_count++;
   cpool__transfer_begun(transfer, conn, reused);
   enum cpool__janitor_reason last =

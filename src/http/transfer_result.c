@@ -23,7 +23,7 @@
 #include "http/upload.h"
 
 /* libcurl sends a smaller body together with the head, and counts both as the request's size; from 8.8 on any body. */
-enum { BODY_APART_BYTES = 64 * 1024, BODY_COUNTED_SINCE = 0x080800 };
+enum { BODY_APART_BYTES = 64 * 1024, BODY_COUNTED_SINCE = 0x080800, TRIES_LOST_STREAMS_SINCE = 0x080000 };
 
 enum { HEAD_TOO_LARGE = 100 /* CURLE_TOO_LARGE, of libcurl 8.6 and newer */ };
 
@@ -130,8 +130,15 @@ void cpool__transfer_classify(struct cpool__transfer *transfer, CURLcode code, b
   case CURLE_SEND_FAIL_REWIND:
     status = CPOOL_ERESET;
     break;
-  case CURLE_PARTIAL_FILE:
-    status = CPOOL_ETRUNCATED;
+  case CURLE_PARTIAL_FILE: /* 7.88 says so of a lost HTTP/2 connection, whatever had come */
+    status = req->resp.http_version == 20 || req->resp.head_begun || req->resp.body.len > 0 ? CPOOL_ETRUNCATED
+                                                                                            : CPOOL_ERESET;
+    break;
+  case CURLE_HTTP2:
+    status = CPOOL_EPROTOCOL;
+    break;
+  case CURLE_HTTP2_STREAM: /* reset by the peer */
+    status = req->resp.head_begun ? CPOOL_ETRUNCATED : CPOOL_ERESET;
     break;
   case CURLE_RECV_ERROR:
     /* also what libcurl says of a malformed chunk, and of a head beyond its own cap of 300 KiB */
@@ -232,6 +239,60 @@ static bool own_failure(struct cpool__transfer *transfer, cpool_error *error)
   }
 }
 
+/* Repeats within the bound, or says why not. */
+static void refused(struct cpool__transfer *transfer, CURLcode code, struct cpool__outcome *out)
+{
+  struct cpool__request *req = transfer->req;
+  out->repeat = req->repeatable && cpool__request_attempts(req) < CPOOL__ATTEMPTS;
+  if (out->repeat)
+    return;
+  if (!req->repeatable)
+    req->pool->stats.now.repeat_refused++;
+  cpool__error_set(&out->error, CPOOL_EREFUSED, CPOOL_LAYER_HTTP, (int) code, 0,
+                   "%s: the peer refused the stream, or went away without processing it", req->route->origin->key);
+  /* libcurl 8 also tries again, on a used connection, what may have been processed */
+  if (req->repeatable || !req->resp.reused || !cpool__curl_since(TRIES_LOST_STREAMS_SINCE))
+    out->error.flags |= CPOOL_ERROR_RETRIABLE;
+}
+
+/* On a shared connection: what its streams meet, and others do not.
+ *   libcurl wants another connection before it sent anything   no stream is free: that many are allowed; or it takes none
+ *                                                              any more, then this goes on elsewhere
+ *   the same after it sent                                     the stream was refused (RFC 9113 section 8.7)
+ *   no answer, and not for a stream's reason                   the connection is lost: the replay guard decides */
+static bool http2_outcome(struct cpool__transfer *transfer, CURLcode code, bool answered, struct cpool__outcome *out)
+{
+  struct cpool__request *req = transfer->req;
+  struct cpool__conn *conn = transfer->conn;
+  if (conn == NULL || !conn->http2)
+    return false;
+  bool elsewhere = transfer->refused_open || transfer->abort == CPOOL__ABORT_REPLAY;
+  if (transfer->refused_open && transfer->begin_count == 0 && conn->state == CPOOL__CONN_BUSY &&
+      transfer->begun_then > 0) {
+    if (conn->place.stream_limit > transfer->begun_then)
+      cpool__place_streams(&req->pool->admission, &conn->place, transfer->begun_then);
+    req->no_stream = out->repeat = true;
+    return true;
+  }
+  if (transfer->abort == CPOOL__ABORT_STALE && conn->state == CPOOL__CONN_BUSY) { /* it was drained meanwhile */
+    req->no_stream = out->repeat = true;
+    return true;
+  }
+  if (elsewhere && transfer->begin_count > 0) {
+    refused(transfer, code, out);
+    return true;
+  }
+  bool lost = code == CURLE_HTTP2 || code == CURLE_PARTIAL_FILE || code == CURLE_GOT_NOTHING ||
+              code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR;
+  if (elsewhere || lost)
+    cpool__conn_drain(conn, CPOOL__CLOSE_ERROR);
+  if (answered || !lost || conn->life.request_count < 2 || !req->repeatable ||
+      cpool__request_attempts(req) >= CPOOL__ATTEMPTS)
+    return false;
+  out->repeat = true;
+  return true;
+}
+
 void cpool__transfer_outcome(struct cpool__transfer *transfer, CURLcode code, bool tls, struct cpool__outcome *out)
 {
   struct cpool__request *req = transfer->req;
@@ -266,6 +327,8 @@ void cpool__transfer_outcome(struct cpool__transfer *transfer, CURLcode code, bo
     req->listener_full = out->repeat = true;
     return;
   }
+  if (http2_outcome(transfer, code, answered, out))
+    return;
   /* the connection was no good: found before sending, by libcurl's attempt to go on elsewhere, or by its end without an answer */
   bool stale =
       transfer->abort == CPOOL__ABORT_STALE || transfer->abort == CPOOL__ABORT_REPLAY || transfer->refused_open ||

@@ -100,7 +100,7 @@ void cpool__origin_policy_init(struct cpool__origin_policy *origin, int32_t limi
 
 void cpool__group_init(struct cpool__group *group, struct cpool__origin_policy *origin)
 {
-  group->origin = origin;
+  *group = (struct cpool__group){.origin = origin};
   cpool__list_init(&group->idle);
 }
 
@@ -177,8 +177,7 @@ void cpool__admission_wait_first(struct cpool__admission *adm, struct cpool__wai
   cpool__list_push_front(&origin->waiters, &waiter->link);
   waiter->ahead = NULL;
   count_in(adm, origin);
-  if (origin->waiting_count == 1 || origin->idle_count > 0)
-    rouse(adm, origin);
+  rouse(adm, origin); /* it may have use for what the one behind it had not */
 }
 
 void cpool__admission_leave(struct cpool__admission *adm, struct cpool__waiter *waiter)
@@ -190,7 +189,8 @@ void cpool__admission_leave(struct cpool__admission *adm, struct cpool__waiter *
   take_out(adm, waiter);
   /* A new first waiter may have use for a place that the old one had not. Without an idle place it has the same
    * prospects, and the origin keeps its turn. */
-  if (origin->waiting_count == 0 || (was_first && origin->idle_count > 0))
+  if (origin->waiting_count == 0 ||
+      (was_first && (origin->idle_count > 0 || origin->shared_count > 0 || waiter->group->multiplex)))
     rouse(adm, origin);
 }
 
@@ -250,8 +250,11 @@ static bool turn_is_over(struct cpool__admission *adm, const struct cpool__origi
 {
   if (adm->place_count < adm->limit || adm->spare_count > 0 || closing_holds(adm))
     return false;
+  if (place->state == CPOOL__PLACE_SHARED) /* it has to run out first; what it carries at a time is one turn */
+    return !cpool__list_empty(&adm->starved) &&
+           place->turn_count >= (uint32_t) place->stream_limit * CPOOL__TURN_REQUESTS;
   if (!cpool__list_empty(&adm->starved))
-    return origin->place_count >= 2 || place->turn_count >= CPOOL__TURN_REQUESTS;
+    return origin->place_count >= 2 || place->turn_count >= (uint32_t) place->stream_limit * CPOOL__TURN_REQUESTS;
   struct cpool__origin_policy *due = hungrier(adm, origin->place_count);
   if (due != NULL)
     move_to_front(adm, due);
@@ -268,10 +271,22 @@ static struct cpool__decision look(struct cpool__admission *adm, struct cpool__o
     return NONE;
   }
 
-  struct cpool__link *idle_link = cpool__list_first(&first_waiter(origin)->group->idle);
+  struct cpool__group *group = first_waiter(origin)->group;
+  struct cpool__link *idle_link = cpool__list_first(&group->idle);
   if (idle_link != NULL) {
     struct cpool__place *place = cpool__container_of(idle_link, struct cpool__place, idle_link);
-    return turn_is_over(adm, origin, place) ? evict_own(origin) : serve(adm, origin, place);
+    bool shared = place->state == CPOOL__PLACE_SHARED;
+    if (!turn_is_over(adm, origin, place) &&
+        !(shared && (origin->place_count > origin->limit || adm->place_count > adm->limit)))
+      return serve(adm, origin, place);
+    if (!shared)
+      return evict_own(origin);
+    move(adm, origin, CPOOL__ORIGIN_QUIET); /* until the place has run out */
+    return NONE;
+  }
+  if (group->multiplex && group->fresh_count > 0) {
+    move(adm, origin, CPOOL__ORIGIN_QUIET);
+    return NONE;
   }
 
   bool own_limit_binds = origin->place_count >= origin->limit;
@@ -348,14 +363,54 @@ static void count_busy(struct cpool__admission *adm, struct cpool__origin_policy
 /* Out of the lists and counts of its state. */
 static void unsettle(struct cpool__admission *adm, struct cpool__place *place)
 {
-  if (place->state == CPOOL__PLACE_IDLE) {
+  struct cpool__origin_policy *origin = place->group->origin;
+  switch (place->state) {
+  case CPOOL__PLACE_IDLE:
     cpool__link_remove(&place->idle_link);
     cpool__link_remove(&place->lru_link);
     cpool__link_remove(&place->own_link);
-    count_idle(adm, place->group->origin, -1);
-  } else if (place->state == CPOOL__PLACE_BUSY) {
-    count_busy(adm, place->group->origin, -1);
+    count_idle(adm, origin, -1);
+    break;
+  case CPOOL__PLACE_SHARED:
+    cpool__link_remove(&place->idle_link);
+    origin->shared_count--;
+    count_busy(adm, origin, -1);
+    break;
+  case CPOOL__PLACE_BUSY:
+    count_busy(adm, origin, -1);
+    break;
+  case CPOOL__PLACE_DIALLING:
+  case CPOOL__PLACE_NONE:
+    break;
   }
+}
+
+/* Into those of the state that its number of requests gives it. */
+static void settle(struct cpool__admission *adm, struct cpool__place *place)
+{
+  struct cpool__origin_policy *origin = place->group->origin;
+  if (place->stream_count == 0) {
+    place->state = CPOOL__PLACE_IDLE;
+    cpool__list_push_front(&place->group->idle, &place->idle_link);
+    cpool__list_push_back(&adm->idle, &place->lru_link);
+    cpool__list_push_back(&origin->idle, &place->own_link);
+    count_idle(adm, origin, 1);
+    return;
+  }
+  count_busy(adm, origin, 1);
+  if (place->stream_count < place->stream_limit) {
+    place->state = CPOOL__PLACE_SHARED;
+    cpool__list_push_front(&place->group->idle, &place->idle_link);
+    origin->shared_count++;
+  } else {
+    place->state = CPOOL__PLACE_BUSY;
+  }
+}
+
+static void not_fresh(struct cpool__place *place)
+{
+  place->group->fresh_count -= place->fresh ? 1 : 0;
+  place->fresh = false;
 }
 
 void cpool__place_open(struct cpool__admission *adm, struct cpool__place *place, struct cpool__group *group)
@@ -367,6 +422,10 @@ void cpool__place_open(struct cpool__admission *adm, struct cpool__place *place,
   place->group = group;
   place->state = CPOOL__PLACE_DIALLING;
   place->turn_count = 0;
+  place->stream_count = 0;
+  place->stream_limit = 1;
+  place->fresh = true;
+  group->fresh_count++;
   adm->place_count++;
   origin->place_count++;
 }
@@ -382,24 +441,38 @@ bool cpool__place_try_open(struct cpool__admission *adm, struct cpool__place *pl
 
 void cpool__place_busy(struct cpool__admission *adm, struct cpool__place *place)
 {
-  assert(place->state == CPOOL__PLACE_DIALLING || place->state == CPOOL__PLACE_IDLE);
+  assert(place->state != CPOOL__PLACE_NONE && (place->state != CPOOL__PLACE_BUSY || !place->fresh));
   unsettle(adm, place);
-  place->state = CPOOL__PLACE_BUSY;
+  place->stream_count++;
   place->turn_count++;
-  count_busy(adm, place->group->origin, 1);
+  settle(adm, place);
 }
 
 void cpool__place_idle(struct cpool__admission *adm, struct cpool__place *place)
 {
   struct cpool__origin_policy *origin = place->group->origin;
-  assert(place->state == CPOOL__PLACE_DIALLING || place->state == CPOOL__PLACE_BUSY);
+  assert(place->state != CPOOL__PLACE_NONE && place->state != CPOOL__PLACE_IDLE);
   unsettle(adm, place);
-  place->state = CPOOL__PLACE_IDLE;
-  cpool__list_push_front(&place->group->idle, &place->idle_link);
-  cpool__list_push_back(&adm->idle, &place->lru_link);
-  cpool__list_push_back(&origin->idle, &place->own_link);
-  count_idle(adm, origin, 1);
+  place->stream_count -= place->state != CPOOL__PLACE_DIALLING ? 1 : 0;
+  settle(adm, place);
   rouse(adm, origin);
+}
+
+void cpool__place_known(struct cpool__admission *adm, struct cpool__place *place, int32_t stream_limit)
+{
+  assert(stream_limit > 0);
+  not_fresh(place);
+  place->group->multiplex = stream_limit > 1;
+  cpool__place_streams(adm, place, stream_limit);
+}
+
+void cpool__place_streams(struct cpool__admission *adm, struct cpool__place *place, int32_t stream_limit)
+{
+  assert(place->state == CPOOL__PLACE_BUSY || place->state == CPOOL__PLACE_SHARED);
+  unsettle(adm, place);
+  place->stream_limit = stream_limit;
+  settle(adm, place);
+  rouse(adm, place->group->origin);
 }
 
 void cpool__place_close(struct cpool__admission *adm, struct cpool__place *place, bool closing)
@@ -408,6 +481,7 @@ void cpool__place_close(struct cpool__admission *adm, struct cpool__place *place
     return;
   struct cpool__origin_policy *origin = place->group->origin;
   unsettle(adm, place);
+  not_fresh(place);
   place->state = CPOOL__PLACE_NONE;
   place->group = NULL;
   adm->place_count--;

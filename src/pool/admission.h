@@ -19,6 +19,10 @@
  * request. No turn is taken while an idle place can be had instead, one of an origin that nobody waits at. Room that
  * appears goes to origins without any place first.
  *
+ * A place carries one request at a time, or, once its connection is known to multiplex (cpool__place_known), up to its
+ * number of streams; then it is SHARED while it has some to spare. In a group that may multiplex, one place at a time is
+ * opened, and the waiters behind it wait until it is known: they will most likely share it.
+ *
  * While the closing limit binds, nothing is opened, and nothing evicted to make room; waiters that an idle place of
  * their group can serve go on.
  *
@@ -41,7 +45,9 @@ struct cpool__origin_policy;
 
 struct cpool__group {
   struct cpool__origin_policy *origin;
-  struct cpool__list idle; /* places, most recently used first */
+  struct cpool__list idle; /* places that can take a request, idle and shared ones, most recently used first */
+  bool multiplex;          /* its connections may carry several requests: not known yet, or so */
+  int32_t fresh_count;     /* places that are not known yet */
 };
 
 struct cpool__waiter {
@@ -50,7 +56,13 @@ struct cpool__waiter {
   const void *ahead; /* who came CPOOL__AHEAD waiters later, for prefetching only: it may be gone. NULL: none yet */
 };
 
-enum cpool__place_state { CPOOL__PLACE_NONE, CPOOL__PLACE_DIALLING, CPOOL__PLACE_BUSY, CPOOL__PLACE_IDLE };
+enum cpool__place_state {
+  CPOOL__PLACE_NONE,
+  CPOOL__PLACE_DIALLING,
+  CPOOL__PLACE_BUSY,   /* takes no further request */
+  CPOOL__PLACE_SHARED, /* has requests, and streams to spare */
+  CPOOL__PLACE_IDLE
+};
 
 struct cpool__place {
   struct cpool__group *group;
@@ -58,12 +70,14 @@ struct cpool__place {
   struct cpool__link lru_link;  /* in admission->idle, least recently used first */
   struct cpool__link own_link;  /* in origin->idle, least recently used first */
   enum cpool__place_state state;
-  uint32_t turn_count; /* requests that it served, the present one included */
+  uint32_t turn_count; /* requests that it served, the present ones included */
+  int32_t stream_count, stream_limit;
+  bool fresh; /* counted in group->fresh_count */
 };
 
 /* Which list of the admission holds the origin. */
 enum cpool__origin_state {
-  CPOOL__ORIGIN_QUIET,   /* none: no waiter, or its own limit binds and no place of it is idle */
+  CPOOL__ORIGIN_QUIET, /* none: no waiter, its own limit binds and no place of it is idle, or a fresh place is awaited */
   CPOOL__ORIGIN_READY,   /* to be looked at by the next cpool__admission_next */
   CPOOL__ORIGIN_STARVED, /* the total or the closing limit binds, and it has no place at all */
   CPOOL__ORIGIN_HUNGRY   /* the same, and it has some */
@@ -74,7 +88,7 @@ struct cpool__origin_policy {
   enum cpool__origin_state state;
   struct cpool__list waiters, idle;
   int32_t limit; /* places; the pool's per-host limit unless overridden */
-  int32_t place_count, idle_count, busy_count, waiting_count;
+  int32_t place_count, idle_count, busy_count, shared_count, waiting_count; /* shared ones are busy */
   struct cpool__waiter *latest[CPOOL__AHEAD]; /* a ring: who came last, if still waiting */
   uint32_t arrival_count;
 };
@@ -114,10 +128,14 @@ void cpool__place_open(struct cpool__admission *adm, struct cpool__place *place,
 /* One more place, beyond a waiter's own, if the limits allow it without any eviction and nobody waits for it: a second
  * raced socket. */
 bool cpool__place_try_open(struct cpool__admission *adm, struct cpool__place *place, struct cpool__group *group);
-/* DIALLING or IDLE -> BUSY, for a request that got the connection without a decision. */
+/* One request more, which got the connection without a decision. */
 void cpool__place_busy(struct cpool__admission *adm, struct cpool__place *place);
-/* DIALLING or BUSY -> IDLE. */
+/* One request less: BUSY or SHARED -> SHARED or IDLE; or DIALLING -> IDLE. */
 void cpool__place_idle(struct cpool__admission *adm, struct cpool__place *place);
+/* Its connection turns out to carry so many requests at a time; from 2 on it multiplexes, and the group with it. */
+void cpool__place_known(struct cpool__admission *adm, struct cpool__place *place, int32_t stream_limit);
+/* Another number of streams; 0: no further request, it is on its way out. */
+void cpool__place_streams(struct cpool__admission *adm, struct cpool__place *place, int32_t stream_limit);
 /* Any -> NONE: the socket is shut down, or was never made; harmless when NONE already. `closing`: it counts as closing
  * until cpool__admission_closed. */
 void cpool__place_close(struct cpool__admission *adm, struct cpool__place *place, bool closing);
