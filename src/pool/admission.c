@@ -441,7 +441,7 @@ bool cpool__place_try_open(struct cpool__admission *adm, struct cpool__place *pl
 
 void cpool__place_busy(struct cpool__admission *adm, struct cpool__place *place)
 {
-  assert(place->state != CPOOL__PLACE_NONE && (place->state != CPOOL__PLACE_BUSY || !place->fresh));
+  assert(place->state != CPOOL__PLACE_NONE);
   unsettle(adm, place);
   place->stream_count++;
   place->turn_count++;

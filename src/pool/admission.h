@@ -128,7 +128,7 @@ void cpool__place_open(struct cpool__admission *adm, struct cpool__place *place,
 /* One more place, beyond a waiter's own, if the limits allow it without any eviction and nobody waits for it: a second
  * raced socket. */
 bool cpool__place_try_open(struct cpool__admission *adm, struct cpool__place *place, struct cpool__group *group);
-/* One request more, which got the connection without a decision. */
+/* One request more, which got the connection without a decision; a full one, too, if somebody else chose it. */
 void cpool__place_busy(struct cpool__admission *adm, struct cpool__place *place);
 /* One request less: BUSY or SHARED -> SHARED or IDLE; or DIALLING -> IDLE. */
 void cpool__place_idle(struct cpool__admission *adm, struct cpool__place *place);
