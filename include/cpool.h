@@ -589,7 +589,8 @@ CPOOL_API void cpool_request_init_sized(cpool_request *, size_t size);
 /* [posts] Starts a request; copies. *out (may be NULL) is set before the request can complete. Ends in one
  * CPOOL_EVENT_RESPONSE. When a reused connection turns out to be dead, the request is sent again if nothing of it
  * had been sent, or if its method is idempotent (RFC 9110 section 9.2.2), it has an Idempotency-Key header or
- * CPOOL_REQUEST_REPEATABLE; else it ends with CPOOL_ERESET. CPOOL_EINVAL names the field; CPOOL_EFULL: max_pending
+ * CPOOL_REQUEST_REPEATABLE; else it ends with CPOOL_ERESET. So it is, over HTTP/2, with a stream that the peer refused or
+ * left unprocessed (RFC 9113 sections 6.8 and 8.7); else CPOOL_EREFUSED. CPOOL_EINVAL names the field; CPOOL_EFULL: max_pending
  * requests wait, or the queue is above its high mark; CPOOL_ECLOSED; CPOOL_ENOMEM. As the event's status CPOOL_EFULL
  * means that the host is new while max_origins others have requests in flight or connections being made. */
 CPOOL_API int cpool_submit(cpool_session *, const cpool_request *, cpool_op *out) CPOOL_MUST_CHECK;
@@ -599,8 +600,9 @@ CPOOL_API int cpool_cancel(cpool_http *, cpool_op op);
 
 /* Streams. While more than stream_window_bytes of a streamed body are with its consumer, its transfer stops reading, and
  * goes on at a quarter of them; with max_stream_bytes of all streams of the pool, and with the marks of the queue, it is
- * the same. Each event counts somewhat more than its bytes: the memory that it takes. A body that is held back keeps its connection, runs no sock_read_timeout_ms, and slows no other stream on
- * another connection. Bytes are with the consumer from CPOOL_EVENT_BODY until the release of the event; with on_event
+ * the same. Each event counts somewhat more than its bytes: the memory that it takes. A body that is held back keeps its
+ * connection, which is its own, runs no sock_read_timeout_ms, and slows no other stream; total_timeout_ms goes on, and
+ * covers all of a stream. Bytes are with the consumer from CPOOL_EVENT_BODY until the release of the event; with on_event
  * until cpool_body_credit gives them back. */
 
 /* [posts] With on_event: `bytes` of the streamed body have been consumed. More than is out counts as all of it.
