@@ -1,6 +1,8 @@
 /* proxy: requests go through the tunnel of the session's proxy, and everything that the pool promises holds there */
 #include "proxy_fixture.h"
 
+#include "support/process.h"
+
 struct kind {
   const char *scheme;
   bool socks, tls;
@@ -380,6 +382,42 @@ static void bodies_stream_through_a_tunnel_both_ways(void **state)
     }
 }
 
+/* All streams of a host share one tunnel, and a host without TLS has its own as before. */
+static void http_2_goes_through_one_tunnel(void **state)
+{
+  struct peer *f = *state;
+  enum { STREAMS = 60 };
+  struct process *nginx =
+      nginx_start(&(struct nginx_options){.certs = proxied_of(f)->certs, .http2 = true, .keepalive_requests = 100000});
+  assert_non_null(nginx);
+  for (int i = 0; i < KINDS; i++) {
+    cpool_session_free(start_kind(f, &kinds[i]));
+    cpool_session_options options = proxied_options(f, kinds[i].scheme, "127.0.0.1");
+    options.http_version = CPOOL_HTTP_2;
+    cpool_session *session = proxied_session(f, &options);
+    for (int k = 0; k < STREAMS; k++)
+      peer_start(f, &(struct ask){.session = session,
+                                  .url = peer_text(f, "https://127.0.0.1:%u/%s", (unsigned) process_tls_port(nginx),
+                                                   k % 4 ? "ok" : "big")});
+    for (int k = 0; k < STREAMS; k++) {
+      struct answer answer = peer_next(f);
+      peer_is(answer, CPOOL_OK);
+      assert_int_equal(answer.info.http_version, 20);
+      if (answer.len > 100)
+        peer_is_pattern(&answer, 1024 * 1024);
+    }
+    assert_int_equal(fault_proxy_tunnels(proxied_of(f)->proxy), 1);
+    struct answer plain = proxied_ask(f, session, false, "/ok");
+    peer_is_200(plain, "hello");
+    assert_int_equal(plain.info.http_version, 11);
+    fault_proxy_drop_all(proxied_of(f)->proxy);
+    peer_await(f, total_connections, 0);
+    peer_await(f, closing_connections, 0);
+    cpool_session_free(session);
+  }
+  process_stop(nginx);
+}
+
 /* ---- without proxy */
 
 static void hosts_of_no_proxy_are_reached_directly(void **state)
@@ -539,6 +577,7 @@ int main(void)
       proxied_case(the_replay_guard_holds),
       proxied_case(bytes_are_counted_without_those_of_the_tunnel),
       proxied_case(bodies_stream_through_a_tunnel_both_ways),
+      proxied_case(http_2_goes_through_one_tunnel),
       proxied_case(hosts_of_no_proxy_are_reached_directly),
       proxied_case(each_redirect_takes_the_way_of_its_host),
       cmocka_unit_test_setup_teardown(the_environment_is_read_when_asked_alone, proxied_setup, environment_teardown),
