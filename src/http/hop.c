@@ -148,10 +148,8 @@ static int parse(struct cpool__request *req, const char *text, struct cpool__url
 static bool refuse(struct cpool__request *req, cpool_error *error, const char *why)
 {
   int32_t number = req->resp.hops == NULL ? 1 : req->resp.hops->number + 1;
-  char reason[160];
-  snprintf(reason, sizeof reason, "%s", why); /* it may lie in *error */
   cpool__error_set(error, CPOOL_EREDIRECT, CPOOL_LAYER_HTTP, 0, 0, "%.90s: redirect %d (HTTP %d): %s",
-                   req->route->origin->key, (int) number, (int) req->resp.status_code, reason);
+                   req->route->origin->key, (int) number, (int) req->resp.status_code, why); /* it may lie in *error */
   return false;
 }
 
