@@ -183,7 +183,8 @@ enum cpool_event_kind {
   CPOOL_EVENT_HTTP_CLOSED = 2, /* the one final event of a pool: cpool_http_free is legal now; user of its options */
   CPOOL_EVENT_HEAD = 3,        /* CPOOL_REQUEST_STREAM: the head of the answer is complete, see `response` */
   CPOOL_EVENT_BODY = 4,        /* CPOOL_REQUEST_STREAM: the next `len` bytes of its body at `data` */
-  CPOOL_EVENT_WRITABLE = 5     /* CPOOL_REQUEST_UPLOAD: cpool_body_write may be called again after CPOOL_EAGAIN */
+  CPOOL_EVENT_WRITABLE = 5,    /* CPOOL_REQUEST_UPLOAD: cpool_body_write may be called again after CPOOL_EAGAIN */
+  CPOOL_EVENT_SSE = 6          /* CPOOL_REQUEST_SSE: one event; see cpool_event_sse_get */
 };
 
 /* Made and owned by the library; valid until cpool_queue_release, or until the callback returns. Fields are only
@@ -196,8 +197,8 @@ typedef struct cpool_event {
   /* CPOOL_EVENT_RESPONSE: not NULL until it is taken; dies with the event unless taken. CPOOL_EVENT_HEAD: the same
    * response, of which status, headers, URL and redirects can be read; what the end decides cannot be yet. */
   cpool_response *response;
-  const void *data; /* CPOOL_EVENT_BODY; as long as the event */
-  size_t len;       /* of data, at least 1 */
+  const void *data; /* CPOOL_EVENT_BODY and CPOOL_EVENT_SSE; as long as the event */
+  size_t len;       /* of data, at least 1 in CPOOL_EVENT_BODY */
 } cpool_event;
 
 /* Runs on the loop thread; `event` is borrowed until it returns. */
@@ -333,6 +334,8 @@ typedef struct cpool_http_options {
   int64_t max_stream_bytes;     /* the same of all streamed responses of the pool together */
   int64_t max_decompress_ratio; /* of a decoded body to what was received of it, beyond its first 64 KiB */
   int32_t max_streams_per_connection; /* requests on one HTTP/2 connection; a server's lower limit is learned */
+  int64_t max_sse_event_bytes;        /* data, type and id of one server-sent event */
+  int64_t sse_retry_ms; /* until a stream of events that ended is asked for again, unless its server says */
 } cpool_http_options;
 
 CPOOL_API void cpool_http_options_init_sized(cpool_http_options *, size_t size);
@@ -419,6 +422,8 @@ typedef struct cpool_http_stats {
   int64_t stream_bytes;    /* of streamed responses and their events, with their consumers */
   int64_t paused_requests; /* of the active: held back, since their consumers have enough */
   uint64_t bytes_decoded;  /* of bodies with content codings, after decoding */
+  uint64_t sse_events;     /* delivered */
+  uint64_t sse_reconnects; /* streams asked for again: each is one request more to a host, but none more above */
 } cpool_http_stats;
 
 CPOOL_API void cpool_http_stats_init_sized(cpool_http_stats *, size_t size);
@@ -544,7 +549,21 @@ enum cpool_request_flags {
    * bytes behind its end (but further gzip members or zstd frames) or grows beyond max_decompress_ratio, and more than 3
    * codings, end with CPOOL_EENCODING; a zstd window above 8 MiB is malformed (RFC 9659). What was decoded before then
    * is delivered. */
-  CPOOL_REQUEST_DECOMPRESS = 8
+  CPOOL_REQUEST_DECOMPRESS = 8,
+  /* Server-sent events (WHATWG HTML section 9.2): implies CPOOL_REQUEST_STREAM, but comes as CPOOL_EVENT_SSE, one for
+   * each event, and the final CPOOL_EVENT_RESPONSE; there is no CPOOL_EVENT_HEAD. Accept and Cache-Control are sent for it
+   * unless request or session set them. Not for cpool_perform.
+   * - An answer that is not 200 with Content-Type text/event-stream ends the request, as its response; the body, within
+   *   max_response_bytes, is there.
+   * - When a stream ends or breaks, the request is sent again, as a new one with acquire, connect and read times of its
+   *   own: after sse_retry_ms, or what the server's `retry` says (at least 100 ms), and up to a fifth longer; with the
+   *   Last-Event-ID that came last, in the place of the caller's. Tries that reach no stream are repeated, each after twice
+   *   the time, up to 16 times the first. The first one is not, nor is what time does not mend: it ends with its failure.
+   *   So do cancel, total_timeout_ms (which counts only if the request sets it), the close of the pool, and an event or
+   *   line above max_sse_event_bytes (CPOOL_EBODY_TOO_LARGE).
+   * - A request that is not safe to repeat (see cpool_submit) and one with sse_reconnect off end with their stream.
+   * - sock_read_timeout_ms bounds the silence between two events or comments; a stream that is silent longer breaks. */
+  CPOOL_REQUEST_SSE = 16
 };
 
 typedef struct cpool_request {
@@ -581,6 +600,7 @@ typedef struct cpool_request {
    * to other origins: ids are no secrets. NULL: none. */
   const char *traceparent, *tracestate;
   int64_t stream_window_bytes; /* 0: the pool's */
+  int32_t sse_reconnect;       /* CPOOL_OFF: the end of a stream of events is the end of the request */
 } cpool_request;
 
 CPOOL_API void cpool_request_init_sized(cpool_request *, size_t size);
@@ -609,6 +629,21 @@ CPOOL_API int cpool_cancel(cpool_http *, cpool_op op);
  * CPOOL_EINVAL: bytes is 0; CPOOL_ESTALE: the request has ended, though its last events may still be on their way: there
  * is nothing left to give; CPOOL_ENOMEM. Harmless for a request with a queue. */
 CPOOL_API int cpool_body_credit(cpool_http *, cpool_op op, size_t bytes);
+typedef struct cpool_sse_event {
+  size_t size;
+  const char
+      *id; /* of this event, or the last one before it that had one; "": none. As Last-Event-ID it goes on here */
+  const char *type; /* "message" unless the server said otherwise */
+  const void *data; /* lines with LF between; bytes as received, meant to be UTF-8; followed by a NUL */
+  size_t data_len;  /* may be 0 */
+  size_t bytes;     /* that the event counts: with on_event, what cpool_body_credit gives back */
+} cpool_sse_event;
+
+CPOOL_API void cpool_sse_event_init_sized(cpool_sse_event *, size_t size);
+#define cpool_sse_event_init(p) cpool_sse_event_init_sized((p), sizeof *(p))
+/* What a CPOOL_EVENT_SSE brings; its texts live as long as the event. CPOOL_EINVAL: another kind. */
+CPOOL_API int cpool_event_sse_get(const cpool_event *event, cpool_sse_event *out);
+
 /* [posts] The next part of the body of a request with CPOOL_REQUEST_UPLOAD; copies all of it or nothing. `last` not 0:
  * the body ends with it; data may be NULL then, with len 0. From the submit on; what is written before the request has a
  * connection waits. Threads may take turns, in the order of their calls.

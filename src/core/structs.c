@@ -107,6 +107,11 @@ void cpool_request_init_sized(cpool_request *req, size_t size)
   init_sized(req, size);
 }
 
+void cpool_sse_event_init_sized(cpool_sse_event *event, size_t size)
+{
+  init_sized(event, size);
+}
+
 void cpool_response_info_init_sized(cpool_response_info *info, size_t size)
 {
   init_sized(info, size);

@@ -68,9 +68,10 @@ int cpool_perform(cpool_session *session, const cpool_request *request, cpool_re
   if (own.queue != NULL || own.on_event != NULL || own.user != NULL)
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER,
                          "perform: queue, on_event and user of the request must be unset");
-  if ((own.flags & (CPOOL_REQUEST_STREAM | CPOOL_REQUEST_UPLOAD)) != 0)
-    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER,
-                         "perform: CPOOL_REQUEST_STREAM and CPOOL_REQUEST_UPLOAD need a queue or on_event");
+  if ((own.flags & (CPOOL_REQUEST_STREAM | CPOOL_REQUEST_UPLOAD | CPOOL_REQUEST_SSE)) != 0)
+    return cpool__refuse(
+        CPOOL_EINVAL, CPOOL_LAYER_CALLER,
+        "perform: CPOOL_REQUEST_STREAM, CPOOL_REQUEST_UPLOAD and CPOOL_REQUEST_SSE need a queue or on_event");
   cpool_runtime *rt = session->pool->rt;
   if (!cpool__runtime_may_wait(rt))
     return cpool__refuse(CPOOL_EDEADLK, CPOOL_LAYER_CALLER, "perform: would wait for the thread that it runs on");

@@ -1,7 +1,8 @@
 /* body: from libcurl's pieces to the caller's
  *
- * A decoded stream may be held back in the middle of a piece that inflates to megabytes. libcurl keeps a piece that is
- * not taken and offers it again, the same bytes first, perhaps more behind them; so what the decoder has taken of it is
+ * A decoded stream may be held back in the middle of a piece that inflates to megabytes, a stream of events in the middle
+ * of a piece with thousands of them. libcurl keeps a piece that is
+ * not taken and offers it again, the same bytes first, perhaps more behind them; so what has been taken of it is
  * a number, and the next offer is taken up from there. Nothing is copied, and nothing decoded waits but what the marks
  * allow and one piece. */
 #include "http/body.h"
@@ -11,6 +12,7 @@
 #include <strings.h>
 
 #include "http/decode.h"
+#include "http/events.h"
 #include "http/hop.h"
 #include "http/http_options.h"
 #include "http/pool.h"
@@ -45,6 +47,8 @@ bool cpool__body_begin(struct cpool__transfer *transfer)
   struct cpool__codings codings = {.count = 0};
   const char *name, *value;
   cpool__body_forget(req);
+  if (req->events != NULL)
+    cpool__events_begin(req);
   if (!to_be_decoded(req))
     return true;
   for (size_t i = 0; i < req->resp.header_count; i++) {
@@ -69,7 +73,7 @@ void cpool__body_forget(struct cpool__request *req)
 {
   cpool__decode_free(req->decode);
   req->decode = NULL;
-  req->decode_skip = 0;
+  req->body_skip = req->body_rest_len = 0;
 }
 
 const char *cpool__body_end_fault(const struct cpool__request *req)
@@ -110,50 +114,98 @@ static bool collect(struct cpool__transfer *transfer, const char *data, size_t l
   return false;
 }
 
-static bool decoded(struct cpool__transfer *transfer, const char *data, size_t len)
+enum given { GIVEN_ALL, GIVEN_HELD, GIVEN_UP };
+
+/* Events one by one, until there is none left or a mark is exceeded. */
+static enum given give_events(struct cpool__transfer *transfer, const char **data, size_t *len)
 {
-  struct cpool__request *req = transfer->req;
-  req->pool->stats.now.bytes_decoded += len;
-  return req->stream != NULL ? to_stream(transfer, data, len)
-                             : collect(transfer, data, len, req->max_response_bytes, -1, CPOOL__ABORT_BODY);
+  while (*len > 0) {
+    switch (cpool__events_take(transfer->req, data, len)) {
+    case CPOOL__SSE_MORE:
+      break;
+    case CPOOL__SSE_EVENT:
+      if (cpool__brake_check(transfer))
+        return GIVEN_HELD;
+      break;
+    case CPOOL__SSE_OVER_CAP:
+      give_up(transfer, CPOOL__ABORT_EVENT);
+      return GIVEN_UP;
+    case CPOOL__SSE_NO_MEMORY:
+      give_up(transfer, CPOOL__ABORT_MEMORY);
+      return GIVEN_UP;
+    }
+  }
+  return GIVEN_ALL;
 }
 
-/* Takes the piece, all that comes of it included, or returns how much has been taken when it has to wait. */
-static size_t decode(struct cpool__transfer *transfer, const char *data, size_t len)
+static bool is_open(const struct cpool__request *req)
+{
+  return req->events != NULL && req->events->open;
+}
+
+/* A decoded piece, or what is left of one. */
+static enum given give_decoded(struct cpool__transfer *transfer, const char **data, size_t *len)
 {
   struct cpool__request *req = transfer->req;
-  const char *in = data, *out;
-  size_t in_len = len, made = 0;
-  if (req->decode_skip > len) { /* offered again in smaller parts */
-    req->decode_skip -= len;
+  if (is_open(req))
+    return give_events(transfer, data, len);
+  size_t all = *len;
+  *len = 0;
+  if (req->stream == NULL || req->events != NULL)
+    return collect(transfer, *data, all, req->max_response_bytes, -1, CPOOL__ABORT_BODY) ? GIVEN_ALL : GIVEN_UP;
+  if (!to_stream(transfer, *data, all))
+    return GIVEN_UP;
+  return cpool__brake_check(transfer) ? GIVEN_HELD : GIVEN_ALL;
+}
+
+/* The next decoded piece becomes what is left to give. False: given up. */
+static bool decode_more(struct cpool__transfer *transfer, const char **in, size_t *in_len)
+{
+  struct cpool__request *req = transfer->req;
+  switch (cpool__decode_step(req->decode, in, in_len, &req->body_rest, &req->body_rest_len)) {
+  case CPOOL__DECODE_OK:
+    req->pool->stats.now.bytes_decoded += req->body_rest_len;
+    return true;
+  case CPOOL__DECODE_NO_MEMORY:
+    give_up(transfer, CPOOL__ABORT_MEMORY);
+    return false;
+  case CPOOL__DECODE_MALFORMED:
+    return refuse_encoding(transfer, "it is malformed");
+  case CPOOL__DECODE_OVER_RATIO:
+    break;
+  }
+  return refuse_encoding(transfer, "it grows beyond max_decompress_ratio");
+}
+
+static enum given give(struct cpool__transfer *transfer, const char **in, size_t *in_len)
+{
+  struct cpool__request *req = transfer->req;
+  if (req->decode == NULL)
+    return give_events(transfer, in, in_len);
+  for (;;) {
+    if (req->body_rest_len == 0 && !decode_more(transfer, in, in_len))
+      return GIVEN_UP;
+    if (req->body_rest_len == 0)
+      return GIVEN_ALL;
+    enum given given = give_decoded(transfer, &req->body_rest, &req->body_rest_len);
+    if (given != GIVEN_ALL)
+      return given;
+  }
+}
+
+/* Takes the piece with all that comes of it, or notes how much of it has been taken when it has to wait. */
+static size_t take_partly(struct cpool__transfer *transfer, const char *data, size_t len)
+{
+  struct cpool__request *req = transfer->req;
+  if (req->body_skip > len) { /* offered again in smaller parts */
+    req->body_skip -= len;
     return len;
   }
-  in += req->decode_skip;
-  in_len -= req->decode_skip;
-  for (;;) {
-    switch (cpool__decode_step(req->decode, &in, &in_len, &out, &made)) {
-    case CPOOL__DECODE_OK:
-      break;
-    case CPOOL__DECODE_NO_MEMORY:
-      return give_up(transfer, CPOOL__ABORT_MEMORY);
-    case CPOOL__DECODE_MALFORMED:
-      refuse_encoding(transfer, "it is malformed");
-      return 0;
-    case CPOOL__DECODE_OVER_RATIO:
-      refuse_encoding(transfer, "it grows beyond max_decompress_ratio");
-      return 0;
-    }
-    if (made == 0)
-      break;
-    if (!decoded(transfer, out, made))
-      return 0;
-    if (req->stream != NULL && cpool__brake_check(transfer)) {
-      req->decode_skip = len - in_len;
-      return CURL_WRITEFUNC_PAUSE;
-    }
-  }
-  req->decode_skip = 0;
-  return len;
+  const char *in = data + req->body_skip;
+  size_t in_len = len - req->body_skip;
+  enum given given = give(transfer, &in, &in_len);
+  req->body_skip = given == GIVEN_HELD ? len - in_len : 0;
+  return given == GIVEN_ALL ? len : given == GIVEN_HELD ? CURL_WRITEFUNC_PAUSE : 0;
 }
 
 size_t cpool__body_take(struct cpool__transfer *transfer, const char *data, size_t len)
@@ -164,9 +216,9 @@ size_t cpool__body_take(struct cpool__transfer *transfer, const char *data, size
   if (cpool__hop_due(req)) {
     over = CPOOL__ABORT_REDIRECT;
     cap = cap < CPOOL__REDIRECT_BODY_BYTES ? cap : CPOOL__REDIRECT_BODY_BYTES;
-  } else if (req->decode != NULL) {
-    return decode(transfer, data, len);
-  } else if (req->stream != NULL) {
+  } else if (req->decode != NULL || is_open(req)) {
+    return take_partly(transfer, data, len);
+  } else if (req->stream != NULL && req->events == NULL) {
     return to_stream(transfer, data, len) ? len : 0;
   }
   if (req->resp.body.data == NULL)

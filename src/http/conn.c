@@ -46,7 +46,7 @@ static void conn_move(struct cpool__conn *conn, enum cpool__conn_state to)
   cpool__origin_touch(conn->route->origin);
 }
 
-static uint64_t next_random(cpool_http *pool)
+uint64_t cpool__pool_random(cpool_http *pool)
 {
   /* xorshift64*: spreads lifetimes, protects nothing */
   pool->random ^= pool->random >> 12;
@@ -133,7 +133,8 @@ bool cpool__conn_attach(struct cpool__conn *conn, int fd, const struct cpool__ad
     conn->remote.sock.any.sa_family = AF_UNIX;
     conn->remote.len = sizeof conn->remote.sock.any.sa_family;
   }
-  cpool__janitor_born(&conn->life, &conn->route->origin->rules, cpool__runtime_now_ms(pool->rt), next_random(pool));
+  cpool__janitor_born(&conn->life, &conn->route->origin->rules, cpool__runtime_now_ms(pool->rt),
+                      cpool__pool_random(pool));
   return true;
 }
 

@@ -57,8 +57,10 @@ struct cpool__decode *cpool__decode_new(const struct cpool__codings *codings, in
   if (decode == NULL)
     return NULL;
   *decode = (struct cpool__decode){.max_ratio = max_ratio, .count = codings->count};
-  for (size_t i = 0; i < stages; i++)
+  for (size_t i = 0; i < stages; i++) {
     memset(&decode->stages[i], 0, offsetof(struct stage, piece));
+    decode->stages[i].in = decode->stages[i].piece;
+  }
   for (size_t i = 0; i < stages; i++) {
     if (cpool__coding_open(&decode->stages[i].coding, codings->kinds[stages - 1 - i]) != CPOOL__CODING_OK) {
       cpool__decode_free(decode);

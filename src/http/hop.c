@@ -219,7 +219,7 @@ void cpool__hop_follow(struct cpool__request *req)
     cpool__request_finish(req, &error);
     return;
   }
-  cpool__request_leave_host(req); /* first: its place among max_origins may be the one that the next host needs */
+  cpool__request_leave_host(req, true); /* first: its place among max_origins may be the one that the next host needs */
   int rc = cpool__route_get(req->pool, plan.url.authority, cpool__request_identity(req), &route);
   if (rc != CPOOL_OK) {
     cpool__authority_free(plan.url.owned);

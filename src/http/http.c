@@ -346,6 +346,8 @@ void cpool__http_options_publish(cpool_http *pool)
   };
   for (int i = 0; i < CPOOL__REQUEST_DEFAULTS; i++)
     atomic_store_explicit(&pool->request_defaults[i], defaults[i], memory_order_relaxed);
+  atomic_store_explicit(&pool->max_sse_event_bytes, pool->wanted.max_sse_event_bytes, memory_order_relaxed);
+  atomic_store_explicit(&pool->sse_retry_ms, pool->wanted.sse_retry_ms, memory_order_relaxed);
   atomic_store_explicit(&pool->max_pending, cpool__limit32(options->max_pending), memory_order_relaxed);
   atomic_store_explicit(&pool->max_overrides, options->max_origins, memory_order_relaxed);
 }

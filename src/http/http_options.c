@@ -85,6 +85,10 @@ static const struct cpool__option option_rows[] = {
      .meaning = "bytes of a decoded body for each byte received, beyond its first 64 KiB"},
     {COUNT(max_streams_per_connection, 1, 1000), .standard = 100, .flags = CPOOL__OPTION_LIVE,
      .meaning = "requests at a time on one HTTP/2 connection; a server's lower limit is learned"},
+    {BYTES(max_sse_event_bytes, 1024, 1073741824), .standard = 1024 * 1024, .flags = CPOOL__OPTION_LIVE,
+     .meaning = "data, type and id of one server-sent event; also one line of the stream"},
+    {MS(sse_retry_ms, 100), .standard = 3000, .flags = CPOOL__OPTION_LIVE,
+     .meaning = "from the end of a stream of events until it is asked for again, unless the server says otherwise"},
     {.key = NULL},
 };
 

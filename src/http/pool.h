@@ -62,6 +62,7 @@ struct cpool_http {
   _Atomic uint32_t refs; /* the pool itself until it is freed, and each session but the default one */
   _Atomic int32_t max_overrides;
   _Atomic int64_t request_defaults[CPOOL__REQUEST_DEFAULTS];
+  _Atomic int64_t max_sse_event_bytes, sse_retry_ms; /* as last set */
   _Atomic uint64_t refused_count;
   _Atomic bool closing;         /* submits are refused */
   _Atomic uint64_t close_at_us; /* earliest deadline asked for; UINT64_MAX: none */
@@ -122,6 +123,8 @@ int cpool__http_usable(cpool_http *pool);
 int cpool__http_readable(cpool_http *pool);
 /* Any thread, under options_lock: what submit reads without a lock. */
 void cpool__http_options_publish(cpool_http *pool);
+/* Loop thread: spreads what would else happen at once; protects nothing. */
+uint64_t cpool__pool_random(cpool_http *pool);
 /* Loop thread: something changed that may let a waiter go on, or that the snapshot shows. */
 void cpool__http_touch(cpool_http *pool);
 

@@ -10,6 +10,7 @@
 #include "http/conn.h"
 #include "http/curl_loop.h"
 #include "http/dispatch.h"
+#include "http/events.h"
 #include "http/pool.h"
 #include "http/proxy_result.h"
 #include "http/session.h"
@@ -117,6 +118,8 @@ void cpool__request_finish(struct cpool__request *req, const cpool_error *error)
   cpool_runtime *rt = pool->rt;
   uint64_t now_us = cpool__clock_us(); /* as submit_us: a busy turn is long enough to show in a duration */
   assert(req->state != CPOOL__REQUEST_DONE && req->transfer == NULL && req->dialling == NULL);
+  if (req->events != NULL && cpool__events_again(req, error))
+    return;
   req->resp.total_us = since(req->submit_us, now_us);
   if (!req->dispatched || req->hop_waiting) /* it waited to the end */
     req->resp.queue_us = req->dispatched ? since(req->begin_us, now_us) : req->resp.total_us;
@@ -142,6 +145,8 @@ void cpool__request_finish(struct cpool__request *req, const cpool_error *error)
   cpool__free(req->body);
   req->body = NULL;
   cpool__body_forget(req);
+  cpool__events_free(req->events);
+  req->events = NULL;
   cpool__stream_end(req->stream);
   cpool__upload_end(req->upload, pool);
   req->upload = NULL;
@@ -472,14 +477,17 @@ void cpool__request_fail_host(struct cpool__request *req, int status)
                       full ? "max_origins hosts are in use" : "no memory for a host");
 }
 
-void cpool__request_leave_host(struct cpool__request *req)
+void cpool__request_leave_host(struct cpool__request *req, bool succeeded)
 {
   struct cpool__origin *org = req->route->origin;
-  org->succeeded++;
+  if (succeeded)
+    org->succeeded++;
+  else
+    org->failed++;
   cpool__origin_touch(org);
   cpool__route_unuse(req->route);
   req->route = NULL;
-  req->earlier_attempts = (uint8_t) req->resp.attempts;
+  req->earlier_attempts = req->resp.attempts;
 }
 
 void cpool__request_next_host(struct cpool__request *req, struct cpool__route *route)
@@ -492,6 +500,15 @@ void cpool__request_next_host(struct cpool__request *req, struct cpool__route *r
   req->uploaded = 0;
   req->begin_us = cpool__clock_us();
   wait_at_host(req, route, req->begin_us);
+}
+
+void cpool__request_again(struct cpool__request *req, bool succeeded)
+{
+  struct cpool__route *route = req->route;
+  cpool__route_use(route); /* until it waits there */
+  cpool__request_leave_host(req, succeeded);
+  cpool__request_next_host(req, route);
+  cpool__route_unuse(route);
 }
 
 /* The message of a submit has arrived. */

@@ -30,6 +30,7 @@
 
 struct cpool__decode;
 struct cpool__dialling;
+struct cpool__events;
 struct cpool__stream;
 struct cpool__transfer;
 struct cpool__upload;
@@ -59,7 +60,10 @@ struct cpool__request {
   struct cpool__stream *stream; /* NULL: the body is collected */
   struct cpool__upload *upload; /* NULL: the body to be sent is `body` */
   struct cpool__decode *decode; /* NULL: the body is taken as it comes */
-  size_t decode_skip;           /* what it has taken of the piece that libcurl holds back */
+  struct cpool__events *events; /* NULL: the answer is no stream of events */
+  size_t body_skip;             /* what is taken of the piece that libcurl holds back */
+  const char *body_rest;        /* what is not yet taken of a decoded piece */
+  size_t body_rest_len;
   cpool_http *pool;
   cpool_session *session;
   cpool_op op;
@@ -76,11 +80,11 @@ struct cpool__request {
   uint8_t room_count;       /* failed connects to a unix listener that had room when looked at */
   uint16_t retry_ms;        /* the last wait for a unix listener */
   uint8_t max_redirects;    /* 0: 3xx answers are delivered */
-  uint8_t earlier_attempts; /* those before the last redirect */
   bool became_get;          /* by a redirect */
   bool hop_waiting;         /* after a redirect for a connection to the next host, or again for a stream */
   bool safe_again;          /* the request as it was submitted, `repeatable` is about the hop */
   bool decompress;          /* CPOOL_REQUEST_DECOMPRESS */
+  int32_t earlier_attempts; /* those before the last redirect, or before it was sent again for events */
   int open_errno;           /* why its transfer got no unix socket; 0: it got one */
   bool sending;             /* libcurl has begun to send: sock_read_timeout_ms counts */
   enum cpool__request_kind kind;
@@ -114,8 +118,10 @@ void cpool__request_dispatched(struct cpool__request *req);
 void cpool__request_connecting(struct cpool__request *req);
 /* libcurl begins to send it. */
 void cpool__request_sending(struct cpool__request *req);
-/* A redirect: it is through with its host, as a success. */
-void cpool__request_leave_host(struct cpool__request *req);
+/* It is through with its host: a redirect, as a success. */
+void cpool__request_leave_host(struct cpool__request *req, bool succeeded);
+/* A new request of the same host, after one that succeeded or not. */
+void cpool__request_again(struct cpool__request *req, bool succeeded);
 /* There is no route to the host: cpool__route_get said `status`. */
 void cpool__request_fail_host(struct cpool__request *req, int status);
 /* It waits there for a connection, in every way as a new request does. */

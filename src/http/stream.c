@@ -13,11 +13,12 @@
 #include "core/fork.h"
 #include "http/pool.h"
 #include "http/request.h"
+#include "http/sse.h"
 
 struct piece {
   struct cpool__event event; /* first */
   struct cpool__budget *window, *pool;
-  char data[];
+  char data[]; /* of a server-sent event also its id and type, each with a NUL before it and one at the end */
 };
 
 int64_t cpool__stream_low(int64_t window_bytes)
@@ -98,6 +99,33 @@ static void piece_released(struct cpool__event *event)
   cpool__free(piece);
 }
 
+/* NULL: out of memory. */
+static struct piece *piece_new(struct cpool__request *req, size_t bytes)
+{
+  struct piece *piece = cpool__malloc(sizeof *piece + bytes);
+  if (piece == NULL)
+    return NULL;
+  memset(piece, 0, sizeof *piece);
+  piece->window = cpool__budget_hold(req->stream->window);
+  piece->pool = cpool__budget_hold(req->stream->pool);
+  piece->event.event.data = piece->data;
+  piece->event.bytes = sizeof *piece + bytes;
+  piece->event.release = piece_released;
+  return piece;
+}
+
+static void piece_deliver(struct cpool__request *req, struct piece *piece, int kind)
+{
+  struct cpool__stream *stream = req->stream;
+  cpool__budget_rise(stream->window, (int64_t) piece->event.bytes);
+  cpool__budget_rise(stream->pool, (int64_t) piece->event.bytes);
+  if (req->event.queue == NULL)
+    stream->credit_bytes += (int64_t) (piece->event.bytes - sizeof *piece);
+  deliver(req, &piece->event, kind);
+  if (piece->event.queue != NULL)
+    cpool__queue_count(piece->event.queue, &piece->event);
+}
+
 enum cpool__stream_result cpool__stream_piece(struct cpool__request *req, const void *data, size_t len)
 {
   struct cpool__stream *stream = req->stream;
@@ -105,26 +133,45 @@ enum cpool__stream_result cpool__stream_piece(struct cpool__request *req, const 
     return CPOOL__STREAM_OK;
   if ((int64_t) len > req->max_response_bytes - stream->taken_bytes)
     return CPOOL__STREAM_OVER_CAP;
-  struct piece *piece = cpool__malloc(sizeof *piece + len);
+  struct piece *piece = piece_new(req, len);
   if (piece == NULL)
     return CPOOL__STREAM_NO_MEMORY;
-  memset(piece, 0, sizeof *piece);
   memcpy(piece->data, data, len);
-  piece->window = cpool__budget_hold(stream->window);
-  piece->pool = cpool__budget_hold(stream->pool);
-  piece->event.event.data = piece->data;
   piece->event.event.len = len;
-  piece->event.bytes = sizeof *piece + len;
-  piece->event.release = piece_released;
   stream->taken_bytes += (int64_t) len;
-  cpool__budget_rise(stream->window, (int64_t) piece->event.bytes);
-  cpool__budget_rise(stream->pool, (int64_t) piece->event.bytes);
-  if (req->event.queue == NULL)
-    stream->credit_bytes += (int64_t) len;
-  deliver(req, &piece->event, CPOOL_EVENT_BODY);
-  if (piece->event.queue != NULL)
-    cpool__queue_count(piece->event.queue, &piece->event);
+  piece_deliver(req, piece, CPOOL_EVENT_BODY);
   return CPOOL__STREAM_OK;
+}
+
+static char *put(char *at, const char *text, size_t len)
+{
+  if (len > 0)
+    memcpy(at, text, len);
+  at[len] = '\0';
+  return at + len + 1;
+}
+
+bool cpool__stream_event(struct cpool__request *req, const struct cpool__sse_text *text)
+{
+  static const char standard[] = "message";
+  const char *type = text->type_len > 0 ? text->type : standard;
+  size_t type_len = text->type_len > 0 ? text->type_len : sizeof standard - 1;
+  struct piece *piece = piece_new(req, text->data_len + text->id_len + type_len + 3);
+  if (piece == NULL)
+    return false;
+  put(put(put(piece->data, text->data, text->data_len), text->id, text->id_len), type, type_len);
+  piece->event.event.len = text->data_len;
+  piece_deliver(req, piece, CPOOL_EVENT_SSE);
+  return true;
+}
+
+void cpool__stream_event_texts(const cpool_event *event, const char **id, const char **type, size_t *bytes)
+{
+  const struct cpool__event *own = cpool__container_of(event, const struct cpool__event, event);
+  const struct piece *piece = cpool__container_of(own, const struct piece, event);
+  *id = piece->data + event->len + 1;
+  *type = *id + strlen(*id) + 1; /* an id has no NUL */
+  *bytes = own->bytes - sizeof *piece;
 }
 
 /* ---------------------------------------------------------------------------------------------------------- credit */

@@ -10,6 +10,7 @@
 #include "core/water.h"
 
 struct cpool__request;
+struct cpool__sse_text;
 
 /* Of a request with CPOOL_REQUEST_STREAM. Loop thread once submitted. */
 struct cpool__stream {
@@ -34,6 +35,9 @@ void cpool__stream_end(struct cpool__stream *stream);
 void cpool__stream_head(struct cpool__request *req);
 /* Copies a piece of the body into an event. */
 enum cpool__stream_result cpool__stream_piece(struct cpool__request *req, const void *data, size_t len);
+/* One event, copied; counts with its texts. False: out of memory. */
+bool cpool__stream_event(struct cpool__request *req, const struct cpool__sse_text *text);
+void cpool__stream_event_texts(const cpool_event *event, const char **id, const char **type, size_t *bytes);
 int64_t cpool__stream_low(int64_t window_bytes); /* the low mark that belongs to a high one */
 
 #endif

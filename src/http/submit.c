@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/structs.h"
 #include "http/coding.h"
+#include "http/events.h"
 #include "http/http_options.h"
 #include "http/pool.h"
 #include "http/request.h"
@@ -16,7 +17,8 @@
 #include "http/upload.h"
 
 enum {
-  FLAGS_KNOWN = CPOOL_REQUEST_REPEATABLE | CPOOL_REQUEST_STREAM | CPOOL_REQUEST_UPLOAD | CPOOL_REQUEST_DECOMPRESS
+  FLAGS_KNOWN = CPOOL_REQUEST_REPEATABLE | CPOOL_REQUEST_STREAM | CPOOL_REQUEST_UPLOAD | CPOOL_REQUEST_DECOMPRESS |
+                CPOOL_REQUEST_SSE
 };
 
 static bool idempotent(const char *method)
@@ -50,6 +52,9 @@ static int check(const cpool_request *own)
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: body_len is out of range");
   if ((own->flags & ~FLAGS_KNOWN) != 0)
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: flags 0x%x are unknown", (unsigned) own->flags);
+  if (own->sse_reconnect != 0 && own->sse_reconnect != CPOOL_OFF)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: sse_reconnect %d is neither 0 nor off",
+                         (int) own->sse_reconnect);
   if (own->headers == NULL && own->header_count > 0)
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "request: headers is NULL and header_count is %zu",
                          own->header_count);
@@ -95,8 +100,11 @@ static int pick_all(const cpool_session *session, const cpool_request *own, stru
       return rc;
   }
   limits->max_response_bytes = cpool__limit64(limits->max_response_bytes);
-  if ((own->flags & CPOOL_REQUEST_STREAM) != 0 && own->max_response_bytes == 0) /* nothing collects it */
+  bool events = (own->flags & CPOOL_REQUEST_SSE) != 0;
+  if ((own->flags & CPOOL_REQUEST_STREAM) != 0 && !events && own->max_response_bytes == 0) /* nothing collects it */
     limits->max_response_bytes = INT64_MAX;
+  if (events && own->total_timeout_ms == 0) /* it is to go on */
+    limits->total_timeout_ms = CPOOL_OFF;
   int rc = pick(&cpool__session_option_table, "max_redirects", own->max_redirects, session->max_redirects, &redirects);
   if (rc == CPOOL_OK)
     limits->max_redirects =
@@ -111,7 +119,7 @@ struct shape {
   struct cpool__url url;
   const char *base_path;
   size_t base_len, target_len, fragment_len, method_len, headers_bytes;
-  const char *extra[3];
+  const char *extra[5];
   size_t extra_count;
   struct cpool__header_list defaults; /* the session's, or without its credentials */
   bool repeatable, plain_headers;
@@ -160,6 +168,10 @@ static int shape_request(cpool_session *session, const cpool_request *own, struc
   }
   if ((own->flags & CPOOL_REQUEST_DECOMPRESS) != 0)
     shape->extra[shape->extra_count++] = cpool__codings_header();
+  if ((own->flags & CPOOL_REQUEST_SSE) != 0) {
+    shape->extra[shape->extra_count++] = "Accept: text/event-stream";
+    shape->extra[shape->extra_count++] = "Cache-Control: no-cache";
+  }
   shape->defaults = session->headers;
   bool foreign = session->has_credentials && session->base.authority != NULL &&
                  strcmp(session->base.authority->origin, shape->url.authority->origin) != 0;
@@ -243,7 +255,15 @@ static struct cpool__request *build(cpool_session *session, const cpool_request 
 static bool build_streams(struct cpool__request *req, const cpool_request *own, int64_t window_bytes)
 {
   cpool_http *pool = req->pool;
-  if ((own->flags & CPOOL_REQUEST_STREAM) != 0) {
+  if ((own->flags & CPOOL_REQUEST_SSE) != 0) {
+    req->events = cpool__events_new(own, atomic_load_explicit(&pool->sse_retry_ms, memory_order_relaxed),
+                                    atomic_load_explicit(&pool->max_sse_event_bytes, memory_order_relaxed));
+    if (req->events == NULL)
+      return false;
+    if (!req->repeatable || req->kind == CPOOL__KIND_UPLOAD) /* as it would not be sent again after a reset */
+      req->events->reconnect = false;
+  }
+  if ((own->flags & (CPOOL_REQUEST_STREAM | CPOOL_REQUEST_SSE)) != 0) {
     req->stream = cpool__stream_new(window_bytes, pool->stream_budget);
     if (req->stream == NULL)
       return false;
@@ -332,6 +352,7 @@ no_memory:
 unreserve:
   if (req != NULL) {
     cpool__stream_end(req->stream);
+    cpool__events_free(req->events);
     cpool__upload_end(req->upload, pool);
     cpool__free(req->stream);
     cpool__free(req->body);

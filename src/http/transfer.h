@@ -25,6 +25,7 @@ enum cpool__transfer_abort { /* why we made libcurl give up */
                              CPOOL__ABORT_FRAMING,  /* the length of the body is not to be trusted */
                              CPOOL__ABORT_REDIRECT, /* no failure: a long body of an answer that is left for the next */
                              CPOOL__ABORT_ENCODING, /* the coded body is no good, see encoding_fault */
+                             CPOOL__ABORT_EVENT,    /* a server-sent event is too large */
                              CPOOL__ABORT_TUNNEL,   /* the proxy's answer to CONNECT is too large */
                              CPOOL__ABORT_FOLDED,   /* a head begins with the continuation of no field */
                              CPOOL__ABORT_CALLER    /* cancel, timeout, close: the request has its status already */

@@ -8,6 +8,7 @@
 
 #include "http/body.h"
 #include "http/conn.h"
+#include "http/events.h"
 #include "http/hop.h"
 #include "http/pool.h"
 #include "http/proxy_result.h"
@@ -80,7 +81,7 @@ static size_t on_header(char *line, size_t one, size_t len, void *user)
       return len;
     if (!cpool__body_begin(transfer))
       return 0;
-    if (req->stream != NULL)
+    if (req->stream != NULL && req->events == NULL)
       cpool__stream_head(req);
     return len;
   case CPOOL__RESPONSE_NO_MEMORY:

@@ -15,6 +15,7 @@
 #include "core/error.h"
 #include "http/body.h"
 #include "http/conn.h"
+#include "http/events.h"
 #include "http/pool.h"
 #include "http/proxy_result.h"
 #include "http/request.h"
@@ -223,6 +224,11 @@ static bool own_failure(struct cpool__transfer *transfer, cpool_error *error)
   case CPOOL__ABORT_FRAMING:
     cpool__error_set(error, CPOOL_EPROTOCOL, CPOOL_LAYER_HTTP, 0, 0,
                      "%s: Content-Length is no number, or there are two that differ", origin);
+    return true;
+  case CPOOL__ABORT_EVENT:
+    cpool__error_set(error, CPOOL_EBODY_TOO_LARGE, CPOOL_LAYER_HTTP, 0, 0,
+                     "%s: an event, or a line, exceeds max_sse_event_bytes (%lld)", origin,
+                     (long long) req->events->parser.cap);
     return true;
   case CPOOL__ABORT_ENCODING:
     encoding_failure(req, transfer->encoding_fault, error);

@@ -98,6 +98,7 @@ enum {
   UPLOAD_ECHO,
   GET_CODED,
   STREAM_CODED,
+  EVENTS,
   CANCELLED,
   ASKS
 };
@@ -124,6 +125,7 @@ static const struct {
     [UPLOAD_ECHO] = {NULL, "/echo", CPOOL_OK},
     [GET_CODED] = {NULL, "/coded", CPOOL_OK},
     [STREAM_CODED] = {NULL, "/coded", CPOOL_OK},
+    [EVENTS] = {NULL, "/events", CPOOL_ECANCELLED}, /* by whoever takes the second event, after a reconnect */
     [CANCELLED] = {NULL, "/blackhole", CPOOL_ECANCELLED},
 };
 
@@ -133,7 +135,7 @@ struct ask {
   bool accepted;
   bool written; /* all of the body of an upload */
   cpool_op op;
-  _Atomic int ends, status, wrong, streamed;
+  _Atomic int ends, status, wrong, streamed, events;
 };
 
 struct run {
@@ -145,6 +147,7 @@ struct run {
   cpool_session *session;
   cpool_session *proxied; /* NULL: there was no memory for it */
   bool closed;
+  bool reconnects; /* streams of events, which takes its time */
   struct ask asks[ROUNDS][ASKS];
 };
 
@@ -170,7 +173,7 @@ static bool answer_right(int kind, const cpool_response *resp)
 {
   size_t len = 0;
   const char *body = cpool_response_body(resp, &len);
-  if (is_stream(kind))
+  if (is_stream(kind) || kind == EVENTS)
     return len == 0;
   if (kind == POST_ECHO || kind == UPLOAD_ECHO)
     return strcmp(body, "echoed") == 0;
@@ -194,6 +197,11 @@ static void take(const cpool_event *event)
     if (ask->kind == STREAM_CALLBACK)
       (void) cpool_body_credit(ask->run->pool, event->source, event->len);
   }
+  if (event->kind == CPOOL_EVENT_SSE) {
+    ask->events++;
+    if (ask->events == 2 && cpool_cancel(ask->run->pool, event->source) == CPOOL_ENOMEM)
+      ask->events = 1; /* again with the next */
+  }
   if (event->kind != CPOOL_EVENT_RESPONSE)
     return;
   if (event->source != ask->op || event->response == NULL ||
@@ -202,6 +210,12 @@ static void take(const cpool_event *event)
     atomic_store(&ask->wrong, 1);
   atomic_store(&ask->status, event->status);
   atomic_fetch_add(&ask->ends, 1);
+}
+
+/* In the first round alone. */
+static bool reconnects(const struct run *run, const struct ask *ask)
+{
+  return run->reconnects && ask == &run->asks[0][EVENTS];
 }
 
 static void submit(struct run *run, struct ask *ask, int kind)
@@ -238,6 +252,10 @@ static void submit(struct run *run, struct ask *ask, int kind)
     request.total_timeout_ms = BLOCKED_MS; /* should the cancel fail */
   if (is_stream(kind))
     request.flags = CPOOL_REQUEST_STREAM;
+  if (kind == EVENTS)
+    request.flags = CPOOL_REQUEST_SSE;
+  if (kind == EVENTS && !reconnects(run, ask))
+    request.sse_reconnect = CPOOL_OFF;
   if (kind == GET_CODED || kind == STREAM_CODED)
     request.flags |= CPOOL_REQUEST_DECOMPRESS;
   if (kind == UPLOAD_ECHO)
@@ -304,6 +322,7 @@ static void one_round(struct run *run, struct ask *round)
       SAY("%s: accepted %d, ended %d times", asks[i].path, round[i].accepted, ends);
     if (round[i].accepted && status != asks[i].expected &&
         !(status == CPOOL_ENOMEM && atomic_load(&memory.failed) > 0) &&
+        !(i == EVENTS && status == CPOOL_OK && !reconnects(run, &round[i])) &&
         !(i == CANCELLED && !cancelled && status == CPOOL_ETIMEOUT_TOTAL) &&
         !(i == UPLOAD_ECHO && !round[i].written && status == CPOOL_ECANCELLED))
       SAY("%s%s ended with %s", asks[i].host == NULL ? "" : asks[i].host, asks[i].path, cpool_status_name(status));
@@ -394,6 +413,7 @@ static bool scenario(const struct peers *peers, int mode, int64_t first, int64_t
   assert_non_null(run);
   run->peers = peers;
   run->mode = mode;
+  run->reconnects = mode == CPOOL_LOOP_MANUAL && width == 1;
   atomic_store(&memory.asked, 0);
   atomic_store(&memory.failed, 0);
   memory.first = first;
@@ -505,6 +525,9 @@ static int setup(void **state)
            fault_server_port(peers.server));
   fault_server_answer(peers.server, "/elsewhere", elsewhere);
   serve_coded(peers.server);
+  fault_server_answer(peers.server, "/events",
+                      "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 37\r\n\r\n"
+                      "retry: 1\nid: 1\nevent: x\ndata: hello\n\n");
   dns_server_set_addresses(peers.dns, "dns.test", "127.0.0.1", 60);
   *state = &peers;
   /* what libuv, libcurl and OpenSSL keep for good is there before descriptors are counted */

@@ -418,6 +418,32 @@ static void bodies_beyond_the_queues_high_mark_are_no_failure(void **state)
   cJSON_Delete(json);
 }
 
+static void sse_prints_events_until_there_are_no_more(void **state)
+{
+  struct fixture *f = *state;
+  const char *args[] = {url(f, "/events"), NULL};
+  fault_server_answer_held(f->server, "/events",
+                           "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 200\r\n\r\n"
+                           "retry: 100\n\nid: 7\ndata: one\n\nevent: add\ndata: two\ndata: lines\n\n");
+  start(f, "sse", args, NULL, -1);
+  assert_held(f, 1);
+  fault_server_release(f->server, 1);
+  fault_server_answer(f->server, "/events", "HTTP/1.1 204 No Content\r\n\r\n"); /* to the next request: it is over */
+  fault_server_drop_all(f->server);
+  assert_int_equal(end(f), 0);
+  assert_string_equal(f->out, "message [7] one\nadd [7] two\nlines\n");
+  assert_int_equal(RUN(f, "sse", url(f, "/204")), 0);
+  assert_string_equal(f->out, "");
+  assert_int_equal(RUN(f, "sse", url(f, "/ok"), "41"), 1);
+  assert_contains(f->err, "HTTP 200");
+  char *head = fault_server_last_head(f->server);
+  assert_contains(head, "\r\nLast-Event-ID: 41\r\n");
+  free(head);
+  assert_int_equal(RUN(f, "sse"), 2);
+  assert_contains(f->err, "usage: ");
+  assert_int_equal(RUN(f, "sse", "ftp://127.0.0.1/"), 1);
+}
+
 static void an_interrupt_cancels_reports_and_is_status_130(void **state)
 {
   struct fixture *f = *state;
@@ -737,6 +763,7 @@ int main(void)
       CASE(many_prints_each_outcome_once),
       CASE(uv_loop_returns_by_itself_and_runs_the_hosts_timer_meanwhile),
       CASE(poll_loop_fetches_its_url_and_each_line_of_its_input),
+      CASE(sse_prints_events_until_there_are_no_more),
       CASE(download_makes_a_file_of_a_whole_answer_alone),
       CASE(upload_sends_files_with_their_length_and_pipes_chunked),
       CASE(upload_tells_what_became_of_it),
