@@ -619,7 +619,7 @@ CPOOL_API int cpool_submit(cpool_session *, const cpool_request *, cpool_op *out
 CPOOL_API int cpool_cancel(cpool_http *, cpool_op op);
 
 /* Streams. While more than stream_window_bytes of a streamed body are with its consumer, its transfer stops reading, and
- * goes on at a quarter of them; with max_stream_bytes of all streams of the pool, and with the marks of the queue, it is
+ * goes on at half of them; with max_stream_bytes of all streams of the pool, and with the marks of the queue, it is
  * the same. Each event counts somewhat more than its bytes: the memory that it takes. A body that is held back keeps its
  * connection, which is its own, runs no sock_read_timeout_ms, and slows no other stream; total_timeout_ms goes on, and
  * covers all of a stream. Bytes are with the consumer from CPOOL_EVENT_BODY until the release of the event; with on_event

@@ -23,7 +23,7 @@ struct piece {
 
 int64_t cpool__stream_low(int64_t window_bytes)
 {
-  return window_bytes >= 4 ? window_bytes / 4 : 1;
+  return window_bytes >= 2 ? window_bytes / 2 : 1;
 }
 
 struct cpool__stream *cpool__stream_new(int64_t window_bytes, struct cpool__budget *pool)
