@@ -120,6 +120,7 @@ static int fetch_start(struct fetch *fetch)
   session.proxy = options->proxy;
   session.proxy_username = options->proxy_username;
   session.proxy_password = options->proxy_password;
+  session.http_version = options->http2 ? CPOOL_HTTP_2 : 0;
   session.max_redirects = options->location ? FETCH_MAX_REDIRECTS : 0;
   status = cpool_session_new(&fetch->session, fetch->pool, &session);
   if (status != CPOOL_OK)

@@ -29,6 +29,7 @@ static const char usage[] =
     "  -L, --location       follow up to 10 redirects of each request\n"
     "      --compressed     ask for compressed bodies, and decode them\n"
     "  -o FILE              write the body of the one request to FILE, - for standard output\n"
+    "      --http2          offer HTTP/2 to https hosts\n"
     "      --cacert FILE    trust these certificates (PEM) instead of the system's\n"
     "      --proxy URL      go through this http, https or socks5 proxy\n"
     "      --proxy-user U:P with this user and password\n"
@@ -42,6 +43,7 @@ static const char usage[] =
 
 enum {
   OPTION_CACERT = 256,
+  OPTION_HTTP2,
   OPTION_COMPRESSED,
   OPTION_PROXY,
   OPTION_PROXY_USER,
@@ -59,6 +61,7 @@ static const struct option long_options[] = {
     {"proxy-user", required_argument, NULL, OPTION_PROXY_USER},
     {"timeout", required_argument, NULL, OPTION_TIMEOUT},
     {"max-per-host", required_argument, NULL, OPTION_MAX_PER_HOST},
+    {"http2", no_argument, NULL, OPTION_HTTP2},
     {"json", no_argument, NULL, OPTION_JSON},
     {"location", no_argument, NULL, 'L'},
     {"help", no_argument, NULL, OPTION_HELP},
@@ -265,6 +268,9 @@ enum fetch_action fetch_options_parse(struct fetch_options *out, int argc, char 
       break;
     case OPTION_MAX_PER_HOST:
       action = set_number(&max_per_host, "--max-per-host", optarg, 1000000);
+      break;
+    case OPTION_HTTP2:
+      out->http2 = 1;
       break;
     case OPTION_JSON:
       out->json = 1;

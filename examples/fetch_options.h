@@ -20,6 +20,7 @@ struct fetch_options {
   const char *proxy_username, *proxy_password;
   const char *output; /* file for the body of the one request, "-": standard output; NULL: bodies are only counted */
   int json;
+  int http2;      /* offer it to https hosts */
   int location;   /* follow redirects */
   int compressed; /* ask for coded bodies, and decode them */
   cpool_header headers[FETCH_MAX_HEADERS];

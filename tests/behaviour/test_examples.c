@@ -14,6 +14,7 @@
 
 #include "behaviour/examples_fixture.h"
 #include "support/certs.h"
+#include "support/process.h"
 #include "support/fault_proxy.h"
 #include "support/process.h"
 
@@ -572,6 +573,24 @@ static void proxy_is_what_requests_go_through(void **state)
   }
 }
 
+static void http2_is_offered_when_asked_for(void **state)
+{
+  struct fixture *f = *state;
+  struct certs *certs = certs_new();
+  struct process *server = nghttpd_start(&(struct nghttpd_options){.certs = certs});
+  assert_non_null(server);
+  char text[64];
+  snprintf(text, sizeof text, "https://127.0.0.1:%u/", process_port(server));
+  int status = RUN(f, "cpool-fetch", "--json", "--http2", "--cacert", certs->ca_file, "-n", "40", "-c", "8", text);
+  process_stop(server); /* speaks nothing else */
+  certs_free(certs);
+  assert_int_equal(status, 0);
+  cJSON *json = parse_output(f);
+  assert_int_equal(number(json, "ok"), 40);
+  assert_int_equal(number(json, "opened"), 1);
+  cJSON_Delete(json);
+}
+
 /* Reads on until the text read so far has `part`. */
 static void read_until(int fd, char *text, size_t size, const char *part)
 {
@@ -785,6 +804,7 @@ int main(void)
       CASE(cacert_decides_whom_to_trust),
       CASE(proxy_is_what_requests_go_through),
       CASE(location_follows_redirects),
+      CASE(http2_is_offered_when_asked_for),
       CASE(compressed_asks_for_coded_bodies_and_keeps_them_decoded),
       CASE(output_is_a_file_when_the_answer_is_whole),
       CASE(the_bar_of_an_output_is_of_its_bytes),

@@ -367,12 +367,12 @@ static void a_redirect_cut_short_is_no_redirect(void **state)
 
 /* ------------------------------------------------------------------------------------------------------------ nginx */
 
-static void nginx_s_redirects_are_followed(void **state)
+static void follow_nginx(struct pool_fixture *f, int32_t http_version)
 {
-  struct pool_fixture *f = *state;
   struct certs *certs = certs_new();
   struct process *nginx = nginx_start(
       &(struct nginx_options){.certs = certs,
+                              .http2 = http_version == CPOOL_HTTP_2,
                               .server_lines = "location = /moved { return 301 /ok; }\n" /* made absolute by nginx */
                                               "location = /to { return 302 $arg_to; }\n"
                                               "location = /method { return 200 $request_method; }\n"
@@ -383,6 +383,7 @@ static void nginx_s_redirects_are_followed(void **state)
   cpool_session_options options = session_options();
   options.ca_file = certs->ca_file;
   options.max_redirects = LIMIT;
+  options.http_version = http_version;
   open_pool(f, NULL);
   cpool_session *session = session_open(f->pool, &options);
   char plain[64], secured[64], up[160], down[160];
@@ -400,6 +401,8 @@ static void nginx_s_redirects_are_followed(void **state)
                {plain, up, "GET", NULL, CPOOL_OK, 200, "hello\n"},
                {secured, down, "GET", NULL, CPOOL_EREDIRECT, 302, NULL},
                {plain, "/see", "POST", "payload", CPOOL_OK, 200, "GET"},
+               {secured, "/see", "POST", "payload", CPOOL_OK, 200, "GET"},
+               {secured, "/again", "POST", "payload", CPOOL_OK, 200, "POST"},
                {plain, "/again", "POST", "payload", CPOOL_OK, 200, "POST"},
                {plain, "/again", "PUT", "payload", CPOOL_OK, 200, "PUT"},
                {plain, "/moved", "POST", "payload", CPOOL_OK, 200, "hello\n"}};
@@ -415,12 +418,24 @@ static void nginx_s_redirects_are_followed(void **state)
     assert_ended(&out, cases[i].status, cases[i].code);
     if (cases[i].end != NULL)
       assert_string_equal(cpool_response_body(out.resp, NULL), cases[i].end);
+    if (strncmp(cpool_response_url(out.resp), "https", 5) == 0)
+      assert_int_equal(info_of(&out).http_version, http_version == CPOOL_HTTP_2 ? 20 : 11);
     cpool_response_free(out.resp);
   }
   cpool_session_free(session);
   close_pool(f);
   process_stop(nginx);
   certs_free(certs);
+}
+
+static void nginx_s_redirects_are_followed(void **state)
+{
+  follow_nginx(*state, CPOOL_HTTP_1_1);
+}
+
+static void those_over_http2_are_too(void **state)
+{
+  follow_nginx(*state, CPOOL_HTTP_2);
 }
 
 int main(void)
@@ -441,6 +456,7 @@ int main(void)
       REDIRECT_CASE(the_body_of_a_redirect_is_not_decoded),
       REDIRECT_CASE(a_redirect_cut_short_is_no_redirect),
       REDIRECT_CASE(nginx_s_redirects_are_followed),
+      REDIRECT_CASE(those_over_http2_are_too),
   };
   return cmocka_run_group_tests(tests, pool_warm_up, NULL);
 }
