@@ -133,6 +133,17 @@ static size_t on_read(char *to, size_t one, size_t max, void *user)
   return CURL_READFUNC_PAUSE;
 }
 
+/* libcurl is about to send a body from its beginning: of one that it has begun to take, nothing is left. libcurl 8 still
+ * asks for the body of an upload that failed when its handle goes to the next request, which would fail, too. */
+static int on_rewind(void *user, curl_off_t offset, int origin)
+{
+  struct cpool__transfer *transfer = user;
+  bool begun = transfer->req != NULL && transfer->req->upload != NULL && transfer->req->upload->touched;
+  (void) offset;
+  (void) origin;
+  return begun ? CURL_SEEKFUNC_FAIL : CURL_SEEKFUNC_OK;
+}
+
 static curl_socket_t open_unix(struct cpool__transfer *transfer)
 {
   struct cpool__conn *conn = transfer->conn;
@@ -321,6 +332,8 @@ void cpool__transfer_set_callbacks(struct cpool__transfer *transfer)
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
   curl_easy_setopt(easy, CURLOPT_READFUNCTION, on_read);
   curl_easy_setopt(easy, CURLOPT_READDATA, transfer);
+  curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, on_rewind);
+  curl_easy_setopt(easy, CURLOPT_SEEKDATA, transfer);
   curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_begin);
   curl_easy_setopt(easy, CURLOPT_PREREQDATA, transfer);
   curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open);
