@@ -295,6 +295,8 @@ bool cpool__transfer_start(struct cpool__request *req, struct cpool__conn *conn)
   }
   curl->untouched_count++;
   curl->kick_count = 0;
+  cpool__runtime_defer(req->pool->rt,
+                       &curl->kick_task); /* libcurl says nothing when it wanted to run at once already */
   cpool__list_push_back(&curl->active, &transfer->link);
   cpool__conn_begin(conn, transfer);
   cpool__request_active(req, transfer);
