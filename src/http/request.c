@@ -257,7 +257,7 @@ static void on_phase_time(struct cpool__timer *timer)
     timed_out(req, CPOOL_ETIMEOUT_CONNECT, CPOOL_LAYER_CONNECT, "connect_timeout_ms", req->connect_timeout_ms);
     return;
   }
-  if ((req->transfer != NULL && req->transfer->paused) || (req->upload != NULL && cpool__upload_starved(req->upload)))
+  if (req->transfer != NULL && (req->transfer->paused || req->transfer->send_paused))
     req->activity_ms = now_ms; /* the silence is ours */
   if ((req->body_len > 0 || req->upload != NULL) && req->transfer != NULL) {
     curl_off_t uploaded = 0;

@@ -47,7 +47,7 @@ struct cpool__transfer {
   int32_t begun_then; /* and how many streams it had begun on the shared connection at that moment */
   bool touched;       /* libcurl has begun it */
   bool paused;        /* reading */
-  bool send_paused;   /* the caller has nothing to send */
+  bool send_paused;   /* the caller has had nothing to send */
   bool last;          /* the head says that the connection ends with this response */
   bool tunnel_open;   /* the proxy's answer to CONNECT was read whole, and is 2xx */
   bool waited; /* its new connection had waited for a request: the peer may have given it up as if it had been used */

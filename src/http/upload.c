@@ -181,14 +181,6 @@ enum cpool__upload_result cpool__upload_take(struct cpool__upload *upload, char 
   return total > 0 ? CPOOL__UPLOAD_BYTES : end ? CPOOL__UPLOAD_END : CPOOL__UPLOAD_WAIT;
 }
 
-bool cpool__upload_starved(struct cpool__upload *upload)
-{
-  pthread_mutex_lock(&upload->lock);
-  bool starved = upload->starved;
-  pthread_mutex_unlock(&upload->lock);
-  return starved;
-}
-
 /* ------------------------------------------------------------------------------------------------------- the writers */
 
 static struct cpool__upload *find(cpool_http *pool, cpool_op op)

@@ -47,7 +47,5 @@ void cpool__upload_end(struct cpool__upload *upload, cpool_http *pool);
 enum cpool__upload_result { CPOOL__UPLOAD_BYTES, CPOOL__UPLOAD_WAIT, CPOOL__UPLOAD_END };
 /* Loop thread: the next bytes for libcurl, at most `max`. WAIT: it is asked again when there is more. */
 enum cpool__upload_result cpool__upload_take(struct cpool__upload *upload, char *to, size_t max, size_t *len);
-/* Whether it is the caller who has nothing to send. */
-bool cpool__upload_starved(struct cpool__upload *upload);
 
 #endif

@@ -152,12 +152,12 @@ static void a_silent_caller_is_no_time_out(void **state)
 {
   struct pool_fixture *f = *state;
   cpool_http_options options = pool_options();
-  options.sock_read_timeout_ms = 100;
+  options.sock_read_timeout_ms = 300;
   open_pool(f, &options);
   cpool_request req = upload_to(f, "/echo", 0);
   cpool_op op = submit(f, &req);
   assert_int_equal(cpool_body_write(f->pool, op, pattern(0, 3), 3, 0), CPOOL_OK);
-  int64_t until_ms = now_ms() + 500;
+  int64_t until_ms = now_ms() + 900;
   while (now_ms() < until_ms)
     assert_true(queue_is_empty(f));
   assert_int_equal(cpool_body_write(f->pool, op, pattern(3, 2), 2, 1), CPOOL_OK);
@@ -166,6 +166,35 @@ static void a_silent_caller_is_no_time_out(void **state)
   op = submit(f, &req);
   assert_int_equal(cpool_body_write(f->pool, op, pattern(0, 3), 3, 1), CPOOL_OK);
   expect_end(f, op, CPOOL_ETIMEOUT_READ);
+}
+
+/* The loop sees both at once when it comes late: the part that was written, and the time that has passed before. */
+static void a_part_that_meets_the_end_of_the_silence_is_no_time_out(void **state)
+{
+  enum { READ_MS = 500 };
+  struct pool_fixture *f = *state;
+  cpool_runtime *rt = NULL;
+  cpool_runtime_options manual;
+  cpool_runtime_options_init(&manual);
+  manual.loop_mode = CPOOL_LOOP_MANUAL;
+  assert_int_equal(cpool_runtime_new(&rt, &manual), CPOOL_OK);
+  cpool_http_options options = pool_options();
+  options.sock_read_timeout_ms = READ_MS;
+  assert_int_equal(cpool_http_new(&f->pool, rt, &options), CPOOL_OK);
+  cpool_request req = upload_to(f, "/echo", 0);
+  cpool_op op = submit(f, &req);
+  assert_int_equal(cpool_body_write(f->pool, op, pattern(0, 3), 3, 0), CPOOL_OK);
+  for (int64_t until_ms = now_ms() + DEADLINE_MS; counts_of(f).accepted == 0 && now_ms() < until_ms;)
+    assert_true(cpool_runtime_step(rt, 10) >= 0);
+  for (int64_t until_ms = now_ms() + READ_MS + 200; now_ms() < until_ms;) /* the first bytes have been noticed */
+    assert_true(cpool_runtime_step(rt, 10) >= 0);
+  poll(NULL, 0, READ_MS + 200); /* nobody turns the loop */
+  assert_int_equal(cpool_body_write(f->pool, op, pattern(3, 2), 2, 1), CPOOL_OK);
+  for (int64_t until_ms = now_ms() + DEADLINE_MS; stats_of(f).active_requests > 0 && now_ms() < until_ms;)
+    assert_true(cpool_runtime_step(rt, 10) >= 0);
+  ends_with_the_echo_of(f, 5);
+  close_pool(f);
+  assert_int_equal(cpool_runtime_free(rt), CPOOL_OK);
 }
 
 static void what_does_not_fit_the_length_is_refused(void **state)
@@ -421,6 +450,7 @@ int main(void)
       POOL_CASE(the_head_says_how_the_body_comes),
       POOL_CASE(a_full_window_refuses_and_tells_once_when_there_is_room),
       POOL_CASE(a_silent_caller_is_no_time_out),
+      POOL_CASE(a_part_that_meets_the_end_of_the_silence_is_no_time_out),
       POOL_CASE(what_does_not_fit_the_length_is_refused),
       POOL_CASE(only_uploads_can_be_written_to),
       POOL_CASE(an_early_answer_ends_the_upload),
