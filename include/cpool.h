@@ -333,6 +333,7 @@ typedef struct cpool_http_options {
   int64_t stream_window_bytes;  /* of one streamed body, either way, on its way between the library and its consumer */
   int64_t max_stream_bytes;     /* the same of all streamed responses of the pool together */
   int64_t max_decompress_ratio; /* of a decoded body to what was received of it, beyond its first 64 KiB */
+  int32_t max_connecting_per_host;    /* connections being made at a time, TLS handshakes included */
   int32_t max_streams_per_connection; /* requests on one HTTP/2 connection; a server's lower limit is learned */
   int64_t max_sse_event_bytes;        /* data, type and id of one server-sent event */
   int64_t sse_retry_ms; /* until a stream of events that ended is asked for again, unless its server says */
@@ -357,7 +358,7 @@ CPOOL_API int cpool_http_options_get(cpool_http *, cpool_http_options *out);
  * to an option that is not live. CPOOL_ECLOSED; CPOOL_ENOMEM. */
 CPOOL_API int cpool_http_reconfigure(cpool_http *, const cpool_http_options *options) CPOOL_MUST_CHECK;
 /* [posts] Overrides one option for one host, "https://example.com:8443" (default port implied), now and after the
- * host was forgotten. Keys: max_connections_per_host, keepalive_timeout_ms, max_lifetime_ms,
+ * host was forgotten. Keys: max_connections_per_host, max_connecting_per_host, keepalive_timeout_ms, max_lifetime_ms,
  * max_requests_per_connection. value NULL: the pool's value again. The cost does not grow with the number
  * of hosts. CPOOL_EINVAL: origin, key or value; CPOOL_EFULL: max_origins hosts have overrides, and this one has none;
  * CPOOL_ECLOSED; CPOOL_ENOMEM. */

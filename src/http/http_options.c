@@ -83,6 +83,8 @@ static const struct cpool__option option_rows[] = {
     {FIELD(max_decompress_ratio), .type = CPOOL__OPTION_INT64, .unit = "", .minimum = 1, .maximum = 1000000,
      .standard = 200, .flags = CPOOL__OPTION_LIVE | CPOOL__OPTION_OFF,
      .meaning = "bytes of a decoded body for each byte received, beyond its first 64 KiB"},
+    {COUNT(max_connecting_per_host, 1, 1000000), .standard = 32, .flags = CPOOL__OPTION_LIVE | CPOOL__OPTION_OFF,
+     .meaning = "connections to one host that are being made at a time, TLS handshakes included; more wait for these"},
     {COUNT(max_streams_per_connection, 1, 1000), .standard = 100, .flags = CPOOL__OPTION_LIVE,
      .meaning = "requests at a time on one HTTP/2 connection; a server's lower limit is learned"},
     {BYTES(max_sse_event_bytes, 1024, 1073741824), .standard = 1024 * 1024, .flags = CPOOL__OPTION_LIVE,

@@ -31,7 +31,8 @@ static void configure(struct cpool__origin *org)
   cpool_http_options own = org->pool->options;
   cpool__overrides_apply(org->pool, org->key, &own);
   cpool__http_janitor_rules(&own, &org->rules);
-  cpool__origin_limit(&org->pool->admission, &org->policy, cpool__limit32(own.max_connections_per_host));
+  cpool__origin_limit(&org->pool->admission, &org->policy, cpool__limit32(own.max_connections_per_host),
+                      cpool__limit32(own.max_connecting_per_host));
   for (struct cpool__link *link = cpool__list_first(&org->policy.idle); link != NULL;
        link = cpool__list_next(&org->policy.idle, link))
     cpool__idle_rules_changed(cpool__conn_of_place(cpool__container_of(link, struct cpool__place, own_link)));

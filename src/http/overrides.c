@@ -12,7 +12,12 @@
 #include "http/pool.h"
 
 /* X(key): what may be overridden. */
-#define KEYS(X) X(max_connections_per_host) X(keepalive_timeout_ms) X(max_lifetime_ms) X(max_requests_per_connection)
+#define KEYS(X)                                                                                                        \
+  X(max_connections_per_host)                                                                                          \
+  X(max_connecting_per_host)                                                                                           \
+  X(keepalive_timeout_ms)                                                                                              \
+  X(max_lifetime_ms)                                                                                                   \
+  X(max_requests_per_connection)
 
 struct override {
   struct cpool__table_entry entry;

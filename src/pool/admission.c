@@ -93,7 +93,7 @@ void cpool__admission_init(struct cpool__admission *adm, int32_t limit, int32_t 
 void cpool__origin_policy_init(struct cpool__origin_policy *origin, int32_t limit)
 {
   assert(limit > 0);
-  *origin = (struct cpool__origin_policy){.limit = limit};
+  *origin = (struct cpool__origin_policy){.limit = limit, .connecting_limit = INT32_MAX};
   cpool__list_init(&origin->waiters);
   cpool__list_init(&origin->idle);
 }
@@ -237,7 +237,8 @@ static struct cpool__origin_policy *hungrier(struct cpool__admission *adm, int32
   struct cpool__origin_policy *origin = first_origin(&adm->hungry);
   if (origin == NULL)
     return NULL;
-  if (origin->place_count <= share - 2 && origin->place_count < origin->limit)
+  if (origin->place_count <= share - 2 && origin->place_count < origin->limit &&
+      origin->connecting_count < origin->connecting_limit)
     return origin;
   move(adm, origin, CPOOL__ORIGIN_HUNGRY);
   return NULL;
@@ -284,7 +285,7 @@ static struct cpool__decision look(struct cpool__admission *adm, struct cpool__o
     move(adm, origin, CPOOL__ORIGIN_QUIET); /* until the place has run out */
     return NONE;
   }
-  if (group->multiplex && group->fresh_count > 0) {
+  if ((group->multiplex && group->fresh_count > 0) || origin->connecting_count >= origin->connecting_limit) {
     move(adm, origin, CPOOL__ORIGIN_QUIET);
     return NONE;
   }
@@ -407,8 +408,15 @@ static void settle(struct cpool__admission *adm, struct cpool__place *place)
   }
 }
 
+static void connected(struct cpool__place *place)
+{
+  place->group->origin->connecting_count -= place->connecting ? 1 : 0;
+  place->connecting = false;
+}
+
 static void not_fresh(struct cpool__place *place)
 {
+  connected(place);
   place->group->fresh_count -= place->fresh ? 1 : 0;
   place->fresh = false;
 }
@@ -424,8 +432,9 @@ void cpool__place_open(struct cpool__admission *adm, struct cpool__place *place,
   place->turn_count = 0;
   place->stream_count = 0;
   place->stream_limit = 1;
-  place->fresh = true;
+  place->fresh = place->connecting = true;
   group->fresh_count++;
+  origin->connecting_count++;
   adm->place_count++;
   origin->place_count++;
 }
@@ -433,7 +442,8 @@ void cpool__place_open(struct cpool__admission *adm, struct cpool__place *place,
 bool cpool__place_try_open(struct cpool__admission *adm, struct cpool__place *place, struct cpool__group *group)
 {
   if (adm->place_count >= adm->limit || group->origin->place_count >= group->origin->limit || closing_holds(adm) ||
-      !cpool__list_empty(&adm->ready) || !cpool__list_empty(&adm->starved) || !cpool__list_empty(&adm->hungry))
+      group->origin->connecting_count >= group->origin->connecting_limit || !cpool__list_empty(&adm->ready) ||
+      !cpool__list_empty(&adm->starved) || !cpool__list_empty(&adm->hungry))
     return false;
   cpool__place_open(adm, place, group);
   return true;
@@ -453,6 +463,7 @@ void cpool__place_idle(struct cpool__admission *adm, struct cpool__place *place)
   struct cpool__origin_policy *origin = place->group->origin;
   assert(place->state != CPOOL__PLACE_NONE && place->state != CPOOL__PLACE_IDLE);
   unsettle(adm, place);
+  connected(place);
   place->stream_count -= place->state != CPOOL__PLACE_DIALLING ? 1 : 0;
   settle(adm, place);
   rouse(adm, origin);
@@ -506,10 +517,12 @@ void cpool__admission_limits(struct cpool__admission *adm, int32_t limit, int32_
   adm->closing_limit = closing_limit;
 }
 
-void cpool__origin_limit(struct cpool__admission *adm, struct cpool__origin_policy *origin, int32_t limit)
+void cpool__origin_limit(struct cpool__admission *adm, struct cpool__origin_policy *origin, int32_t limit,
+                         int32_t connecting_limit)
 {
-  assert(limit > 0);
+  assert(limit > 0 && connecting_limit > 0);
   origin->limit = limit;
+  origin->connecting_limit = connecting_limit;
   /* A starved origin has no place, so that no limit of its own can matter to it. */
   if (origin->state != CPOOL__ORIGIN_STARVED)
     rouse(adm, origin);

@@ -23,6 +23,9 @@
  * number of streams; then it is SHARED while it has some to spare. In a group that may multiplex, one place at a time is
  * opened, and the waiters behind it wait until it is known: they will most likely share it.
  *
+ * Of an origin's places at most connecting_limit are being connected at a time; its waiters wait for one of these, or for
+ * one that falls idle. A dial begins when another one has ended: a burst does not fall upon a host all at once.
+ *
  * While the closing limit binds, nothing is opened, and nothing evicted to make room; waiters that an idle place of
  * their group can serve go on.
  *
@@ -72,12 +75,13 @@ struct cpool__place {
   enum cpool__place_state state;
   uint32_t turn_count; /* requests that it served, the present ones included */
   int32_t stream_count, stream_limit;
-  bool fresh; /* counted in group->fresh_count */
+  bool fresh;      /* counted in group->fresh_count */
+  bool connecting; /* counted in origin->connecting_count */
 };
 
 /* Which list of the admission holds the origin. */
 enum cpool__origin_state {
-  CPOOL__ORIGIN_QUIET, /* none: no waiter, its own limit binds and no place of it is idle, or a fresh place is awaited */
+  CPOOL__ORIGIN_QUIET, /* none: no waiter, its own limit binds and no place of it is idle, or fresh places are awaited */
   CPOOL__ORIGIN_READY,   /* to be looked at by the next cpool__admission_next */
   CPOOL__ORIGIN_STARVED, /* the total or the closing limit binds, and it has no place at all */
   CPOOL__ORIGIN_HUNGRY   /* the same, and it has some */
@@ -87,7 +91,8 @@ struct cpool__origin_policy {
   struct cpool__link link;
   enum cpool__origin_state state;
   struct cpool__list waiters, idle;
-  int32_t limit; /* places; the pool's per-host limit unless overridden */
+  int32_t limit;                              /* places; the pool's per-host limit unless overridden */
+  int32_t connecting_limit, connecting_count; /* places whose connections are being made, until known or idle */
   int32_t place_count, idle_count, busy_count, shared_count, waiting_count; /* shared ones are busy */
   struct cpool__waiter *latest[CPOOL__AHEAD]; /* a ring: who came last, if still waiting */
   uint32_t arrival_count;
@@ -144,6 +149,7 @@ void cpool__admission_closed(struct cpool__admission *adm);
 /* New limits: idle places above them are returned by cpool__admission_next as EVICT, whatever the closing limit; busy
  * ones go when they fall idle. */
 void cpool__admission_limits(struct cpool__admission *adm, int32_t limit, int32_t closing_limit);
-void cpool__origin_limit(struct cpool__admission *adm, struct cpool__origin_policy *origin, int32_t limit);
+void cpool__origin_limit(struct cpool__admission *adm, struct cpool__origin_policy *origin, int32_t limit,
+                         int32_t connecting_limit);
 
 #endif

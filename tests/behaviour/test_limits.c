@@ -321,6 +321,37 @@ static void idle_connections_are_capped(void **state)
   eventually_within(2000 + SLACK_MS, counts_of(f).open == CAP);
 }
 
+static void connections_being_made_are_capped_per_host(void **state)
+{
+  struct pool_fixture *f = *state;
+  enum { CAP = 4, ASKED = 20 };
+  struct fault_server *silent = fault_server_start(&(struct fault_options){.behaviour = FAULT_SILENT});
+  assert_non_null(silent);
+  cpool_http_options options = pool_options();
+  options.max_connecting_per_host = CAP;
+  options.connect_timeout_ms = 300; /* no handshake begins */
+  open_pool(f, &options);
+  char url[64];
+  snprintf(url, sizeof url, "https://127.0.0.1:%u/", (unsigned) fault_server_port(silent));
+  for (int i = 0; i < ASKED; i++) {
+    cpool_request req = request_to(f, url);
+    submit(f, &req);
+  }
+  cpool_http_stats stats;
+  do {
+    stats = stats_of(f);
+    assert_true(stats.total_connections <= CAP);
+  } while (stats.failed < ASKED);
+  for (int i = 0; i < ASKED; i++) {
+    struct outcome out = take(f);
+    assert_int_equal(out.status, CPOOL_ETIMEOUT_CONNECT);
+    cpool_response_free(out.resp);
+  }
+  assert_balanced(f->pool);
+  close_pool(f);
+  fault_server_stop(silent);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -336,6 +367,7 @@ int main(void)
       POOL_CASE(lifetime_ends_a_busy_connection_between_requests),
       POOL_CASE(connection_carries_so_many_requests_and_no_more),
       POOL_CASE(idle_connections_are_capped),
+      POOL_CASE(connections_being_made_are_capped_per_host),
   };
   return cmocka_run_group_tests(tests, pool_warm_up, NULL);
 }

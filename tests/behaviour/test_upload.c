@@ -3,7 +3,7 @@
 
 #include "support/process.h"
 
-enum { WINDOW = 65536, WRITERS = 4 };
+enum { WINDOW = 65536, WRITERS = 4, SILENCE_MS = 1000 /* a busy server answers within it */ };
 
 static cpool_request upload_to(struct pool_fixture *f, const char *path, size_t len)
 {
@@ -152,12 +152,12 @@ static void a_silent_caller_is_no_time_out(void **state)
 {
   struct pool_fixture *f = *state;
   cpool_http_options options = pool_options();
-  options.sock_read_timeout_ms = 300;
+  options.sock_read_timeout_ms = SILENCE_MS;
   open_pool(f, &options);
   cpool_request req = upload_to(f, "/echo", 0);
   cpool_op op = submit(f, &req);
   assert_int_equal(cpool_body_write(f->pool, op, pattern(0, 3), 3, 0), CPOOL_OK);
-  int64_t until_ms = now_ms() + 900;
+  int64_t until_ms = now_ms() + 2 * SILENCE_MS;
   while (now_ms() < until_ms)
     assert_true(queue_is_empty(f));
   assert_int_equal(cpool_body_write(f->pool, op, pattern(3, 2), 2, 1), CPOOL_OK);

@@ -322,7 +322,7 @@ static void step(struct model *m)
   else if (op == 30)
     cpool__admission_limits(&m->adm, 1 + (int32_t) draw(m, LIMIT_MAX), 1 + (int32_t) draw(m, LIMIT_MAX));
   else if (op == 31)
-    cpool__origin_limit(&m->adm, &m->origins[draw(m, ORIGINS)], 1 + (int32_t) draw(m, LIMIT_MAX));
+    cpool__origin_limit(&m->adm, &m->origins[draw(m, ORIGINS)], 1 + (int32_t) draw(m, LIMIT_MAX), INT32_MAX);
   check_counts(m);
 }
 

@@ -131,7 +131,7 @@ static struct cpool__place *random_busy(struct fixture *f)
 static void oldest_waiter_is_served_first(void **state)
 {
   struct fixture *f = *state;
-  cpool__origin_limit(&f->adm, &f->hosts[0], 3);
+  cpool__origin_limit(&f->adm, &f->hosts[0], 3, INT32_MAX);
   ask(f, 0, 100);
   settle(f);
   assert_int_equal(f->served_count, 3);
@@ -147,7 +147,7 @@ static void oldest_waiter_is_served_first(void **state)
 static void waiter_sent_back_goes_first(void **state)
 {
   struct fixture *f = *state;
-  cpool__origin_limit(&f->adm, &f->hosts[0], 1);
+  cpool__origin_limit(&f->adm, &f->hosts[0], 1, INT32_MAX);
   ask(f, 0, 3);
   settle(f);
   cpool__admission_wait_first(&f->adm, &f->requests[0], &f->identities[0]);
@@ -160,7 +160,7 @@ static void waiter_sent_back_goes_first(void **state)
 static void cancel_while_waiting_keeps_order(void **state)
 {
   struct fixture *f = *state;
-  cpool__origin_limit(&f->adm, &f->hosts[0], 1);
+  cpool__origin_limit(&f->adm, &f->hosts[0], 1, INT32_MAX);
   ask(f, 0, 8);
   settle(f);
   const int gone[] = {1, 4, 7}; /* first, middle, last of those that wait */
@@ -195,7 +195,7 @@ static void limit_per_host_is_never_exceeded(void **state)
 {
   struct fixture *f = *state;
   for (int host = 0; host < 3; host++) {
-    cpool__origin_limit(&f->adm, &f->hosts[host], 2 + host);
+    cpool__origin_limit(&f->adm, &f->hosts[host], 2 + host, INT32_MAX);
     ask(f, host, 100);
     ask(f, OTHER_IDENTITY + host, 100);
   }
@@ -214,7 +214,7 @@ static void limit_per_host_is_never_exceeded(void **state)
 static void waiter_of_another_identity_evicts_on_its_own_host(void **state)
 {
   struct fixture *f = *state;
-  cpool__origin_limit(&f->adm, &f->hosts[0], 2);
+  cpool__origin_limit(&f->adm, &f->hosts[0], 2, INT32_MAX);
   ask(f, 1, 1);
   settle(f);
   end_request(f, 1); /* idle for longest, and of no help */
@@ -414,7 +414,7 @@ static void lowered_limit_retires_idle_places(void **state)
   for (int i = 0; i < 4; i++)
     end_request(f, 0);
   end_request(f, 1);
-  cpool__origin_limit(&f->adm, &f->hosts[0], 3);
+  cpool__origin_limit(&f->adm, &f->hosts[0], 3, INT32_MAX);
   settle(f);
   assert_int_equal(f->hosts[0].place_count, 3);
   assert_int_equal(f->hosts[1].place_count, 4);
@@ -437,12 +437,12 @@ static void raised_limit_lets_waiters_go(void **state)
 {
   struct fixture *f = *state;
   cpool__admission_limits(&f->adm, 2, INT32_MAX);
-  cpool__origin_limit(&f->adm, &f->hosts[0], 1);
+  cpool__origin_limit(&f->adm, &f->hosts[0], 1, INT32_MAX);
   ask(f, 0, 5);
   ask(f, 1, 5);
   settle(f);
   assert_int_equal(f->served_count, 2);
-  cpool__origin_limit(&f->adm, &f->hosts[0], 3);
+  cpool__origin_limit(&f->adm, &f->hosts[0], 3, INT32_MAX);
   settle(f);
   assert_int_equal(f->served_count, 2);
   cpool__admission_limits(&f->adm, 7, INT32_MAX);
@@ -487,7 +487,7 @@ static void second_socket_takes_only_free_room(void **state)
   struct fixture *f = *state;
   struct cpool__place *extra = &f->sockets[SOCKETS - 1];
   cpool__admission_limits(&f->adm, 3, 1);
-  cpool__origin_limit(&f->adm, &f->hosts[0], 2);
+  cpool__origin_limit(&f->adm, &f->hosts[0], 2, INT32_MAX);
   ask(f, 0, 1);
   assert_false(cpool__place_try_open(&f->adm, extra, &f->identities[0])); /* somebody waits */
   settle(f);
@@ -502,6 +502,33 @@ static void second_socket_takes_only_free_room(void **state)
   assert_false(cpool__place_try_open(&f->adm, &f->sockets[SOCKETS - 3], &f->identities[2]));
   cpool__admission_closed(&f->adm);
   assert_true(cpool__place_try_open(&f->adm, &f->sockets[SOCKETS - 3], &f->identities[2]));
+}
+
+static void connections_being_made_are_capped(void **state)
+{
+  struct fixture *f = *state;
+  cpool__origin_limit(&f->adm, &f->hosts[0], SOCKETS, 3);
+  ask(f, 0, 20);
+  ask(f, 1, 5);
+  settle(f);
+  assert_int_equal(f->hosts[0].connecting_count, 3);
+  assert_int_equal(f->served_at[0], 3);
+  assert_int_equal(f->served_at[1], 5); /* another host has a cap of its own */
+  cpool__place_known(&f->adm, busy_socket(f, 0), 1);
+  settle(f);
+  assert_int_equal(f->hosts[0].connecting_count, 3); /* the next one begins */
+  assert_int_equal(f->served_at[0], 4);
+  end_request(f, 0); /* what falls idle serves whoever waits */
+  settle(f);
+  assert_int_equal(f->served_at[0], 5);
+  cpool__place_close(&f->adm, busy_socket(f, 0), false); /* one that failed counts no more */
+  settle(f);
+  assert_true(f->hosts[0].connecting_count <= 3);
+  while (f->served_at[0] < 20) {
+    cpool__place_idle(&f->adm, busy_socket(f, 0));
+    settle(f);
+    assert_true(f->hosts[0].connecting_count <= 3);
+  }
 }
 
 static void no_wakeup_is_lost(void **state)
@@ -542,6 +569,7 @@ int main(void)
       CASE(raised_limit_lets_waiters_go),
       CASE(closing_cap_holds_back_new_places),
       CASE(second_socket_takes_only_free_room),
+      CASE(connections_being_made_are_capped),
       CASE(no_wakeup_is_lost),
   };
   return cmocka_run_group_tests_name("admission", tests, NULL, NULL);
