@@ -336,7 +336,9 @@ typedef struct cpool_http_options {
   int32_t max_connecting_per_host;    /* connections being made at a time, TLS handshakes included */
   int32_t max_streams_per_connection; /* requests on one HTTP/2 connection; a server's lower limit is learned */
   int64_t max_sse_event_bytes;        /* data, type and id of one server-sent event */
-  int64_t sse_retry_ms; /* until a stream of events that ended is asked for again, unless its server says */
+  int64_t sse_retry_ms;             /* until a stream of events that ended is asked for again, unless its server says */
+  int64_t dns_stale_ms;             /* use of a DNS answer past its end while the name servers give none (RFC 8767) */
+  const char *dns_resolv_conf_file; /* NULL: /etc/resolv.conf; where dns_servers is NULL */
 } cpool_http_options;
 
 CPOOL_API void cpool_http_options_init_sized(cpool_http_options *, size_t size);
@@ -425,6 +427,8 @@ typedef struct cpool_http_stats {
   uint64_t bytes_decoded;  /* of bodies with content codings, after decoding */
   uint64_t sse_events;     /* delivered */
   uint64_t sse_reconnects; /* streams asked for again: each is one request more to a host, but none more above */
+  uint64_t dns_stale; /* lookups given an answer past its end since the name servers gave none; hits or misses too */
+  uint64_t dns_refreshes; /* questions (A and AAAA apart) put so that the answer for a name in use does not end */
 } cpool_http_stats;
 
 CPOOL_API void cpool_http_stats_init_sized(cpool_http_stats *, size_t size);
@@ -465,6 +469,21 @@ typedef struct cpool_origin_stats {
  * call until it returns 0; newest hosts first. Hosts that come or go meanwhile may be missed; none appears twice. */
 CPOOL_API int cpool_http_origins_get(cpool_http *, uint64_t *cursor, cpool_origin_stats *rows, size_t row_size,
                                      int32_t max);
+
+/* One name that the name servers were asked for; both its families. */
+typedef struct cpool_dns_stats {
+  char name[256];
+  char addresses[512];   /* "192.0.2.1 2001:db8::1", as many as fit; "": none known */
+  int64_t address_count; /* all of them */
+  int64_t age_ms;        /* since the (older) answer came */
+  int64_t ttl_left_ms;   /* until it ends (the earlier end); 0: over */
+  int64_t stale;         /* 1: past its end, kept for as long as dns_stale_ms in case the name servers fail */
+  uint64_t hits;         /* answers given without waiting, A and AAAA apart */
+  uint64_t failures;     /* questions that the name servers did not answer */
+} cpool_dns_stats;
+
+/* [reads] As cpool_http_origins_get, of the names remembered (at most dns_max_entries). */
+CPOOL_API int cpool_http_dns_get(cpool_http *, uint64_t *cursor, cpool_dns_stats *rows, size_t row_size, int32_t max);
 
 /* ---------------------------------------------------------------------------------------------------------- session */
 

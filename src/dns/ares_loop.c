@@ -29,8 +29,6 @@ enum {
   RESOLV_CHECK_MS = 1000 /* resolv.conf is looked at once in this time */
 };
 
-static const char resolv_path[] = "/etc/resolv.conf";
-
 struct channel {
   struct cpool__link link; /* among the retired ones */
   struct cpool__ares_loop *loop;
@@ -42,6 +40,7 @@ struct channel {
 
 struct cpool__ares_loop {
   cpool_runtime *rt;
+  char *resolv_path;
   struct cpool__address servers[SERVERS_MAX];
   int server_count; /* 0: those of resolv.conf */
   int64_t timeout_ms;
@@ -207,9 +206,10 @@ static int init_channel(struct channel *channel, int server_count)
       .sock_state_cb = on_interest,
       .sock_state_cb_data = channel,
       .ednspsz = EDNS_BYTES,
+      .resolvconf_path = channel->loop->resolv_path,
   };
   int mask = ARES_OPT_FLAGS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS | ARES_OPT_SOCK_STATE_CB | ARES_OPT_EDNSPSZ |
-             ARES_OPT_NOROTATE;
+             ARES_OPT_NOROTATE | ARES_OPT_RESOLVCONF;
   if (channel->loop->timeout_ms > 0) {
     int64_t round_ms = channel->loop->timeout_ms / (ROUNDS_SUM * server_count);
     options.timeout = round_ms < 1 ? 1 : round_ms > 60000 ? 60000 : (int) round_ms;
@@ -235,7 +235,7 @@ static struct channel *channel_new(struct cpool__ares_loop *loop, int *native)
     return NULL;
   channel->loop = loop;
   /* c-ares takes a file that it cannot open for none, and would go on with 127.0.0.1 for the life of the channel */
-  int fd = open(resolv_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  int fd = open(loop->resolv_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
     loop->open_errno = errno;
     cpool__free(channel);
@@ -386,7 +386,7 @@ static bool parse_servers(struct cpool__ares_loop *loop, const char *text)
   }
 }
 
-int cpool__ares_loop_new(struct cpool__ares_loop **out, cpool_runtime *rt, const char *servers)
+int cpool__ares_loop_new(struct cpool__ares_loop **out, cpool_runtime *rt, const char *servers, const char *resolv_conf)
 {
   struct cpool__ares_loop *loop = cpool__calloc(1, sizeof *loop);
   if (loop == NULL)
@@ -397,6 +397,11 @@ int cpool__ares_loop_new(struct cpool__ares_loop **out, cpool_runtime *rt, const
   if (servers != NULL && !parse_servers(loop, servers)) {
     cpool__free(loop);
     return CPOOL_EINVAL;
+  }
+  loop->resolv_path = cpool__strdup(resolv_conf != NULL ? resolv_conf : "/etc/resolv.conf");
+  if (loop->resolv_path == NULL) {
+    cpool__free(loop);
+    return CPOOL_ENOMEM;
   }
   *out = loop;
   return CPOOL_OK;
@@ -411,6 +416,7 @@ void cpool__ares_loop_free(struct cpool__ares_loop *loop)
   while ((link = cpool__list_first(&loop->retired)) != NULL)
     channel_free(cpool__container_of(link, struct channel, link));
   cpool__task_cancel(&loop->sweep);
+  cpool__free(loop->resolv_path);
   cpool__free(loop);
 }
 
@@ -428,7 +434,7 @@ static void follow_resolv_conf(struct cpool__ares_loop *loop)
   if (loop->server_count > 0 || (loop->current != NULL && now_ms - loop->resolv_checked_ms < RESOLV_CHECK_MS))
     return;
   struct stat st;
-  if (stat(resolv_path, &st) != 0)
+  if (stat(loop->resolv_path, &st) != 0)
     memset(&st, 0, sizeof st);
   if (st.st_ino != loop->resolv.st_ino || st.st_dev != loop->resolv.st_dev || st.st_size != loop->resolv.st_size ||
       st.st_mtim.tv_sec != loop->resolv.st_mtim.tv_sec || st.st_mtim.tv_nsec != loop->resolv.st_mtim.tv_nsec)

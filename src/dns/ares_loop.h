@@ -26,8 +26,9 @@ struct cpool__ares_answer {
 typedef void cpool__ares_fn(void *argument, const struct cpool__ares_answer *answer);
 
 /* "127.0.0.1:5353,[::1]:53"; port 53 where none is given. CPOOL_OK, CPOOL_EINVAL, CPOOL_ENOMEM. servers NULL: those
- * of resolv.conf. */
-int cpool__ares_loop_new(struct cpool__ares_loop **out, cpool_runtime *rt, const char *servers);
+ * of the file resolv_conf, NULL: /etc/resolv.conf. Copies. */
+int cpool__ares_loop_new(struct cpool__ares_loop **out, cpool_runtime *rt, const char *servers,
+                         const char *resolv_conf);
 /* Answers what is still open with CPOOL_EDNS_FAILED. NULL is legal. */
 void cpool__ares_loop_free(struct cpool__ares_loop *loop);
 /* For all tries of one question together; 0 or less: c-ares' own. For the questions that follow. */

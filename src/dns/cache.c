@@ -1,4 +1,4 @@
-/* cache: what is known of each family of a name, and for how long; time is an argument, not read here */
+/* cache: what is known of each name and what is being asked; time is an argument, not read here */
 #include "dns/cache.h"
 
 #include <assert.h>
@@ -6,34 +6,15 @@
 
 #include "base/memory.h"
 
-static struct cpool__dns_record *record_of(const struct cpool__table_entry *entry)
-{
-  return cpool__container_of(entry, struct cpool__dns_record, entry);
-}
-
-static int same_key(const struct cpool__table_entry *entry, const void *key, size_t len)
-{
-  const struct cpool__dns_record *record = record_of(entry);
-  return record->key_len == len && memcmp(record->key, key, len) == 0;
-}
-
-static char family_digit(enum cpool__family family)
-{
-  return family == CPOOL__FAMILY_V6 ? '6' : '4';
-}
-
 /* ---- one record */
 
-struct cpool__dns_record *cpool__dns_record_new(const char *name, enum cpool__family family)
+struct cpool__dns_record *cpool__dns_record_new(enum cpool__family family)
 {
-  size_t len = strlen(name);
-  struct cpool__dns_record *record = cpool__calloc(1, sizeof *record + len + 2);
+  struct cpool__dns_record *record = cpool__calloc(1, sizeof *record);
   if (record == NULL)
     return NULL;
   record->references = 1;
-  record->key_len = len + 1;
-  record->key[0] = family_digit(family);
-  memcpy(record->key + 1, name, len + 1);
+  record->family = family;
   cpool__list_init(&record->waits);
   return record;
 }
@@ -47,19 +28,9 @@ void cpool__dns_record_drop(struct cpool__dns_record *record)
 {
   if (record == NULL || --record->references > 0)
     return;
-  assert(!record->cached && cpool__list_empty(&record->waits) && !cpool__timer_armed(&record->timer));
+  assert(record->name == NULL && cpool__list_empty(&record->waits) && !cpool__timer_armed(&record->timer));
   cpool__free(record->answer.addresses);
   cpool__free(record);
-}
-
-const char *cpool__dns_record_name(const struct cpool__dns_record *record)
-{
-  return record->key + 1;
-}
-
-enum cpool__family cpool__dns_record_family(const struct cpool__dns_record *record)
-{
-  return record->key[0] == '6' ? CPOOL__FAMILY_V6 : CPOOL__FAMILY_V4;
 }
 
 void cpool__dns_record_answer(struct cpool__dns_record *record, int status, int native,
@@ -84,111 +55,175 @@ void cpool__dns_record_answer(struct cpool__dns_record *record, int status, int 
   record->answer.ended = true;
 }
 
-/* ---- all of them */
+/* ---- one family of a name */
 
-static int64_t records_for(int64_t max_names)
+static void let_go(struct cpool__dns_record **record)
 {
-  return max_names < 0 ? -1 : 2 * max_names;
+  if (*record == NULL)
+    return;
+  (*record)->name = NULL;
+  cpool__dns_record_drop(*record);
+  *record = NULL;
 }
 
-static void remove_record(struct cpool__dns_cache *cache, struct cpool__dns_record *record)
+enum cpool__dns_state cpool__dns_known_state(const struct cpool__dns_known *known, uint64_t now_ms, int64_t stale_ms)
 {
-  cpool__table_remove(&cache->records, &record->entry);
-  cpool__link_remove(&record->link);
-  record->cached = false;
-  cpool__dns_record_drop(record);
+  if (known->answer == NULL)
+    return CPOOL__DNS_NOTHING;
+  switch (cpool__freshness_at(&known->freshness, now_ms, stale_ms)) {
+  case CPOOL__FRESH:
+    return CPOOL__DNS_GOOD;
+  case CPOOL__STALE:
+    return known->answer->answer.status == CPOOL_OK ? CPOOL__DNS_STALE : CPOOL__DNS_NOTHING;
+  case CPOOL__OVER:
+    break;
+  }
+  return CPOOL__DNS_NOTHING;
 }
 
-/* Evicts until `count` records are left, or only such as are being asked for. */
+void cpool__dns_known_ask(struct cpool__dns_known *known, struct cpool__dns_record *record)
+{
+  assert(known->asked == NULL && record->name == NULL && !record->answer.ended);
+  known->asked = record;
+  record->name = known->name;
+  cpool__dns_record_hold(record);
+  cpool__link_remove(&known->name->link);
+}
+
+bool cpool__dns_known_answered(struct cpool__dns_known *known, uint64_t now_ms, int64_t ttl_ms, int64_t stale_ms,
+                               uint64_t random)
+{
+  struct cpool__dns_record *record = known->asked;
+  struct cpool__dns_name *name = known->name;
+  assert(record != NULL && record->answer.ended);
+  bool answer = record->answer.status == CPOOL_OK || record->answer.status == CPOOL_EDNS_NOTFOUND;
+  bool kept = !answer && known->answer != NULL && known->answer->answer.status == CPOOL_OK &&
+              cpool__dns_known_state(known, now_ms, stale_ms) != CPOOL__DNS_NOTHING;
+  known->asked = NULL;
+  if (kept) {
+    cpool__freshness_failed(&known->freshness, now_ms);
+    let_go(&record);
+  } else {
+    let_go(&known->answer);
+    if (ttl_ms > 0) {
+      known->answer = record;
+      cpool__freshness_answered(&known->freshness, now_ms, ttl_ms, random);
+    } else {
+      let_go(&record);
+    }
+  }
+  if (name->known[0].asked == NULL && name->known[1].asked == NULL)
+    cpool__list_push_back(&name->cache->used, &name->link);
+  return kept;
+}
+
+/* ---- all names */
+
+static struct cpool__dns_name *name_of(const struct cpool__table_entry *entry)
+{
+  return cpool__container_of(entry, struct cpool__dns_name, entry);
+}
+
+static int same_text(const struct cpool__table_entry *entry, const void *key, size_t len)
+{
+  const struct cpool__dns_name *name = name_of(entry);
+  return strlen(name->text) == len && memcmp(name->text, key, len) == 0;
+}
+
+static void remove_name(struct cpool__dns_name *name)
+{
+  struct cpool__dns_cache *cache = name->cache;
+  if (cache->removed != NULL)
+    cache->removed(cache, name);
+  cpool__table_remove(&cache->names, &name->entry);
+  cpool__link_remove(&name->link);
+  for (int family = 0; family < CPOOL__FAMILIES; family++) {
+    let_go(&name->known[family].answer);
+    let_go(&name->known[family].asked);
+  }
+  cpool__free(name);
+}
+
+void cpool__dns_name_tidy(struct cpool__dns_name *name)
+{
+  for (int family = 0; family < CPOOL__FAMILIES; family++)
+    if (name->known[family].answer != NULL || name->known[family].asked != NULL)
+      return;
+  remove_name(name);
+}
+
+/* Evicts until `count` names are left, or only such as are being asked for. */
 static void shrink(struct cpool__dns_cache *cache, int64_t count)
 {
   while (cpool__dns_cache_count(cache) > count) {
     struct cpool__link *oldest = cpool__list_first(&cache->used);
     if (oldest == NULL)
       return;
-    remove_record(cache, cpool__container_of(oldest, struct cpool__dns_record, link));
+    remove_name(cpool__container_of(oldest, struct cpool__dns_name, link));
   }
 }
 
 void cpool__dns_cache_init(struct cpool__dns_cache *cache, int64_t max_names)
 {
-  cpool__table_init(&cache->records, same_key);
+  *cache = (struct cpool__dns_cache){.max_names = max_names};
+  cpool__table_init(&cache->names, same_text);
   cpool__list_init(&cache->used);
-  cache->max_records = records_for(max_names);
 }
 
 void cpool__dns_cache_fini(struct cpool__dns_cache *cache)
 {
-  struct cpool__table_entry *entry = cpool__table_next(&cache->records, NULL);
+  struct cpool__table_entry *entry = cpool__table_next(&cache->names, NULL);
   while (entry != NULL) {
-    struct cpool__table_entry *next = cpool__table_next(&cache->records, entry);
-    remove_record(cache, record_of(entry));
+    struct cpool__table_entry *next = cpool__table_next(&cache->names, entry);
+    remove_name(name_of(entry));
     entry = next;
   }
-  cpool__table_fini(&cache->records);
+  cpool__table_fini(&cache->names);
 }
 
 void cpool__dns_cache_set_max(struct cpool__dns_cache *cache, int64_t max_names)
 {
-  cache->max_records = records_for(max_names);
-  if (cache->max_records >= 0)
-    shrink(cache, cache->max_records);
+  cache->max_names = max_names;
+  if (max_names >= 0)
+    shrink(cache, max_names);
 }
 
 int64_t cpool__dns_cache_count(const struct cpool__dns_cache *cache)
 {
-  return (int64_t) cache->records.count;
+  return (int64_t) cache->names.count;
 }
 
-struct cpool__dns_record *cpool__dns_cache_find(struct cpool__dns_cache *cache, const char *name,
-                                                enum cpool__family family, uint64_t now_ms)
+int cpool__dns_cache_get(struct cpool__dns_cache *cache, const char *text, struct cpool__dns_name **out)
 {
-  char key[CPOOL__DNS_NAME_BYTES + 1];
-  size_t len = strlen(name);
+  size_t len = strlen(text);
   assert(len <= CPOOL__DNS_NAME_BYTES);
-  key[0] = family_digit(family);
-  memcpy(key + 1, name, len);
-  struct cpool__table_entry *entry = cpool__table_find(&cache->records, key, len + 1);
-  if (entry == NULL)
-    return NULL;
-
-  struct cpool__dns_record *record = record_of(entry);
-  if (!record->answer.ended)
-    return record;
-  if (now_ms >= record->expires_ms) {
-    remove_record(cache, record);
-    return NULL;
+  struct cpool__table_entry *entry = cpool__table_find(&cache->names, text, len);
+  if (entry != NULL) {
+    *out = name_of(entry);
+    if (cpool__link_in(&(*out)->link)) {
+      cpool__link_remove(&(*out)->link);
+      cpool__list_push_back(&cache->used, &(*out)->link);
+    }
+    return CPOOL_OK;
   }
-  cpool__link_remove(&record->link);
-  cpool__list_push_back(&cache->used, &record->link);
-  return record;
-}
-
-int cpool__dns_cache_add(struct cpool__dns_cache *cache, struct cpool__dns_record *record)
-{
-  assert(!record->cached && !record->answer.ended);
-  if (cache->max_records >= 0) {
-    shrink(cache, cache->max_records - 1);
-    if (cpool__dns_cache_count(cache) >= cache->max_records)
+  if (cache->max_names >= 0) {
+    shrink(cache, cache->max_names - 1);
+    if (cpool__dns_cache_count(cache) >= cache->max_names)
       return CPOOL_EFULL;
   }
-  if (cpool__table_insert(&cache->records, &record->entry, record->key, record->key_len) != 0)
+  struct cpool__dns_name *name = cpool__calloc(1, sizeof *name + len + 1);
+  if (name == NULL)
     return CPOOL_ENOMEM;
-  record->cached = true;
-  cpool__dns_record_hold(record);
-  return CPOOL_OK;
-}
-
-void cpool__dns_cache_answered(struct cpool__dns_cache *cache, struct cpool__dns_record *record, uint64_t now_ms,
-                               int64_t ttl_ms)
-{
-  assert(record->answer.ended);
-  if (!record->cached)
-    return;
-  if (ttl_ms <= 0) {
-    remove_record(cache, record);
-    return;
+  name->cache = cache;
+  memcpy(name->text, text, len + 1);
+  for (int family = 0; family < CPOOL__FAMILIES; family++)
+    name->known[family].name = name;
+  if (cpool__table_insert(&cache->names, &name->entry, text, len) != 0) {
+    cpool__free(name);
+    return CPOOL_ENOMEM;
   }
-  record->expires_ms = now_ms + (uint64_t) ttl_ms;
-  cpool__list_push_back(&cache->used, &record->link);
+  if (cache->added != NULL)
+    cache->added(cache, name);
+  *out = name;
+  return CPOOL_OK;
 }

@@ -1,4 +1,5 @@
-/* resolver: one lookup for many waiters, answers cached for as long as their records allow. Loop thread only. */
+/* resolver: one lookup for many waiters; answers are kept for as long as their records allow, asked for again before they
+ * end while they are in use, and stand in when the name servers fail. Loop thread only. */
 #ifndef CPOOL_DNS_RESOLVER_H
 #define CPOOL_DNS_RESOLVER_H
 
@@ -13,18 +14,21 @@
 enum { CPOOL__DNS_ADDRESSES = 32 }; /* kept per family of a name */
 
 /* Times of 0 or less are off: ttl_max keeps nothing, ttl_min raises nothing, negative_ttl keeps no failure, timeout
- * leaves it to c-ares. */
+ * leaves it to c-ares, stale lets no answer outlive its time. */
 struct cpool__dns_options {
-  int64_t ttl_max_ms, ttl_min_ms, negative_ttl_ms, timeout_ms;
-  int32_t max_entries;    /* names; negative: no bound */
-  const char *servers;    /* csv with ports, NULL: the system's; copied */
-  const char *hosts_file; /* NULL: /etc/hosts; copied */
+  int64_t ttl_max_ms, ttl_min_ms, negative_ttl_ms, timeout_ms, stale_ms;
+  int32_t max_entries;     /* names; negative: no bound */
+  const char *servers;     /* csv with ports, NULL: those of resolv_conf; copied */
+  const char *resolv_conf; /* NULL: /etc/resolv.conf; copied */
+  const char *hosts_file;  /* NULL: /etc/hosts; copied */
 };
 
 struct cpool__dns_stats {
-  uint64_t hits;     /* lookups that sent no query: cache, hosts file, localhost, bad name, another lookup's query */
-  uint64_t misses;   /* lookups that sent at least one */
-  uint64_t failures; /* lookups that ended without an address; cancelled ones do not count */
+  uint64_t hits;      /* lookups that sent no query: cache, hosts file, localhost, bad name, another lookup's query */
+  uint64_t misses;    /* lookups that sent at least one */
+  uint64_t failures;  /* lookups that ended without an address; cancelled ones do not count */
+  uint64_t stale;     /* lookups that were given an answer past its time; hits or misses as well */
+  uint64_t refreshes; /* questions asked for no lookup, so that an answer in use does not end */
 };
 
 enum cpool__family { CPOOL__FAMILY_V6, CPOOL__FAMILY_V4, CPOOL__FAMILIES };
@@ -54,12 +58,17 @@ struct cpool__lookup {
   struct cpool__resolver *resolver;
   struct cpool__dns_record *records[CPOOL__FAMILIES]; /* held from start to cancel */
   struct cpool__lookup_wait waits[CPOOL__FAMILIES];
+  uint32_t turn; /* of the name: which of its addresses comes first for this one */
   unsigned told; /* families already told, as bits */
+  bool stale;    /* counted as such */
 };
 
+struct cpool__dns_board;
+
 /* CPOOL_OK; CPOOL_EINVAL (recorded) for a bad servers text; CPOOL_ENOMEM. The channel of c-ares is made with the
- * first query. */
-int cpool__resolver_new(struct cpool__resolver **out, cpool_runtime *rt, const struct cpool__dns_options *options);
+ * first query. What is known of names is put on the board (may be NULL), which outlives the resolver. */
+int cpool__resolver_new(struct cpool__resolver **out, cpool_runtime *rt, const struct cpool__dns_options *options,
+                        struct cpool__dns_board *board);
 /* All lookups must have been cancelled or ended; those that ended are still readable, and cancelled later. NULL is
  * legal. */
 void cpool__resolver_free(struct cpool__resolver *resolver);

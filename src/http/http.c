@@ -168,6 +168,7 @@ void cpool__http_unref(cpool_http *pool)
   pthread_mutex_destroy(&pool->uploads_lock);
   cpool__table_fini(&pool->uploads);
   cpool__budget_drop(pool->stream_budget);
+  cpool__dns_board_fini(&pool->names);
   cpool__free(pool);
 }
 
@@ -215,6 +216,8 @@ static void publish(struct cpool__task *task)
     now->dns_hits = dns->hits;
     now->dns_misses = dns->misses;
     now->dns_failures = dns->failures;
+    now->dns_stale = dns->stale;
+    now->dns_refreshes = dns->refreshes;
   }
   cpool__http_stats_publish(&pool->stats);
   cpool__origins_publish(pool);
@@ -350,6 +353,7 @@ void cpool__http_options_publish(cpool_http *pool)
   atomic_store_explicit(&pool->sse_retry_ms, pool->wanted.sse_retry_ms, memory_order_relaxed);
   atomic_store_explicit(&pool->max_pending, cpool__limit32(options->max_pending), memory_order_relaxed);
   atomic_store_explicit(&pool->max_overrides, options->max_origins, memory_order_relaxed);
+  atomic_store_explicit(&pool->dns_stale_ms, options->dns_stale_ms, memory_order_relaxed);
 }
 
 static int make(cpool_http *pool, const cpool_http_options *options)
@@ -368,7 +372,7 @@ static int make(cpool_http *pool, const cpool_http_options *options)
       cpool__budget_new(pool->options.max_stream_bytes, cpool__stream_low(pool->options.max_stream_bytes));
   if (pool->end == NULL || pool->stream_budget == NULL)
     return cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "http: no memory");
-  rc = cpool__resolver_new(&pool->resolver, pool->rt, &dns);
+  rc = cpool__resolver_new(&pool->resolver, pool->rt, &dns, &pool->names);
   if (rc != CPOOL_OK)
     return rc;
   return cpool__session_make(&pool->session, pool, NULL);
@@ -404,6 +408,7 @@ int cpool_http_new(cpool_http **out, cpool_runtime *runtime, const cpool_http_op
   pthread_mutex_init(&pool->origins_lock, NULL);
   pthread_mutex_init(&pool->uploads_lock, NULL);
   cpool__table_init(&pool->uploads, cpool__upload_same);
+  cpool__dns_board_init(&pool->names);
   cpool__ids_init(&pool->ids, 1);
   cpool__url_cache_init(&pool->urls);
   cpool__table_init(&pool->origins, cpool__origin_same);

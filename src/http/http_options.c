@@ -74,6 +74,10 @@ static const struct cpool__option option_rows[] = {
      .meaning = "addresses with ports: `127.0.0.1:5353,[::1]:53`"},
     {FIELD(dns_hosts_file), .type = CPOOL__OPTION_TEXT, .unit = "", .standard_text = "/etc/hosts",
      .meaning = "names that need no query"},
+    {MS(dns_stale_ms, 1), .standard = 3600000, .flags = CPOOL__OPTION_LIVE | CPOOL__OPTION_OFF,
+     .meaning = "use of a DNS answer past its end while the name servers give none; off: never"},
+    {FIELD(dns_resolv_conf_file), .type = CPOOL__OPTION_TEXT, .unit = "", .standard_text = "/etc/resolv.conf",
+     .meaning = "names the name servers when dns_servers does not; read again when it has changed"},
     {FIELD(user_agent), .type = CPOOL__OPTION_TEXT, .unit = "", .standard_text = "libcpool/VERSION",
      .meaning = "sent unless the session or request sets its own; empty: none"},
     {BYTES(stream_window_bytes, 4096, 1073741824), .standard = 256 * 1024, .flags = CPOOL__OPTION_LIVE,
@@ -111,6 +115,8 @@ static int check_texts(const cpool_http_options *own)
   if (own->dns_hosts_file != NULL && own->dns_hosts_file[0] == '\0')
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER,
                          "http option dns_hosts_file: an empty name; /dev/null has no hosts");
+  if (own->dns_resolv_conf_file != NULL && own->dns_resolv_conf_file[0] == '\0')
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "http option dns_resolv_conf_file: an empty name");
   if (own->user_agent != NULL && strlen(own->user_agent) > USER_AGENT_BYTES)
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "http option user_agent: longer than %d bytes",
                          USER_AGENT_BYTES);
@@ -138,9 +144,11 @@ int cpool__http_options_make(cpool_http_options *out, const cpool_http_options *
   const cpool_http_options given = own;
   own.dns_servers = cpool__strdup(given.dns_servers);
   own.dns_hosts_file = cpool__strdup(given.dns_hosts_file);
+  own.dns_resolv_conf_file = cpool__strdup(given.dns_resolv_conf_file);
   own.user_agent = cpool__strdup(given.user_agent);
   if ((given.dns_servers != NULL && own.dns_servers == NULL) ||
-      (given.dns_hosts_file != NULL && own.dns_hosts_file == NULL) || own.user_agent == NULL) {
+      (given.dns_hosts_file != NULL && own.dns_hosts_file == NULL) ||
+      (given.dns_resolv_conf_file != NULL && own.dns_resolv_conf_file == NULL) || own.user_agent == NULL) {
     cpool__http_options_fini(&own);
     return cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "no memory for the pool's options");
   }
@@ -152,8 +160,9 @@ void cpool__http_options_fini(cpool_http_options *options)
 {
   cpool__free((char *) options->dns_servers);
   cpool__free((char *) options->dns_hosts_file);
+  cpool__free((char *) options->dns_resolv_conf_file);
   cpool__free((char *) options->user_agent);
-  options->dns_servers = options->dns_hosts_file = options->user_agent = NULL;
+  options->dns_servers = options->dns_hosts_file = options->dns_resolv_conf_file = options->user_agent = NULL;
 }
 
 int32_t cpool__limit32(int32_t value)
@@ -189,8 +198,10 @@ void cpool__http_dns_options(const cpool_http_options *options, struct cpool__dn
       .ttl_min_ms = memory_ms(options->dns_min_ttl_ms),
       .negative_ttl_ms = memory_ms(options->dns_negative_ttl_ms),
       .timeout_ms = options->dns_timeout_ms,
+      .stale_ms = memory_ms(options->dns_stale_ms),
       .max_entries = options->dns_max_entries,
       .servers = options->dns_servers,
+      .resolv_conf = options->dns_resolv_conf_file,
       .hosts_file = options->dns_hosts_file,
   };
   if (out->ttl_min_ms > out->ttl_max_ms)

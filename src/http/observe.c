@@ -81,3 +81,18 @@ int cpool_http_origins_get(cpool_http *pool, uint64_t *cursor, cpool_origin_stat
   pthread_mutex_unlock(&pool->origins_lock);
   return count;
 }
+
+int cpool_http_dns_get(cpool_http *pool, uint64_t *cursor, cpool_dns_stats *rows, size_t row_size, int32_t max)
+{
+  if (pool == NULL || cursor == NULL || rows == NULL)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "dns_get: pool, cursor and rows are needed");
+  if (max < 1)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "dns_get: max %d is below 1", (int) max);
+  if (row_size < sizeof rows->name)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "dns_get: row_size %zu is too small", row_size);
+  int rc = cpool__http_readable(pool);
+  if (rc != CPOOL_OK)
+    return rc;
+  return cpool__dns_board_read(&pool->names, cursor, rows, row_size, max, cpool__clock_us() / 1000,
+                               atomic_load_explicit(&pool->dns_stale_ms, memory_order_relaxed));
+}

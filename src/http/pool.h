@@ -13,6 +13,7 @@
 #include "core/ids.h"
 #include "core/runtime.h"
 #include "core/water.h"
+#include "dns/board.h"
 #include "dns/resolver.h"
 #include "http/http_stats.h"
 #include "http/identity.h"
@@ -77,6 +78,8 @@ struct cpool_http {
   pthread_mutex_t uploads_lock;        /* guards: */
   struct cpool__table uploads;         /* by handle, of requests in flight */
   pthread_mutex_t origins_lock;        /* origins_list, when read off the loop thread or changed on it */
+  struct cpool__dns_board names;
+  _Atomic int64_t dns_stale_ms;
 
   /* loop thread */
   enum cpool__http_state state;

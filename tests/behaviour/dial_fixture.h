@@ -210,7 +210,7 @@ static inline void make_resolver(struct fixture *f)
                                              .max_entries = 100,
                                              .servers = f->servers,
                                              .hosts_file = f->hosts};
-  if (cpool__resolver_new(&f->resolver, f->rt, &options) != CPOOL_OK)
+  if (cpool__resolver_new(&f->resolver, f->rt, &options, NULL) != CPOOL_OK)
     abort();
 }
 

@@ -170,7 +170,7 @@ static inline int64_t queries(struct fixture *f, const char *name)
 static inline void make_resolver(void *argument)
 {
   struct fixture *f = argument;
-  if (cpool__resolver_new(&f->resolver, f->rt, &f->options) != CPOOL_OK)
+  if (cpool__resolver_new(&f->resolver, f->rt, &f->options, NULL) != CPOOL_OK)
     abort();
 }
 

@@ -1,68 +1,11 @@
 /* dns_pool: names become connections through the pool's own resolver: shared, timed, raced, and held to the policy */
-#include "support/peer_fixture.h"
+#include "dns_fixture.h"
 
 #include <unistd.h>
 
 #include "support/blackhole.h"
-#include "support/dns_server.h"
 
 enum { RACE_MS = 300 };
-
-struct dns {
-  struct dns_server *server;
-  char *dir, hosts[512], servers[32];
-};
-
-static struct dns_server *dns_of(struct peer *f)
-{
-  return ((struct dns *) f->extra)->server;
-}
-
-static cpool_http_options options_of(struct peer *f)
-{
-  struct dns *dns = f->extra;
-  cpool_http_options options;
-  cpool_http_options_init(&options);
-  options.dns_servers = dns->servers;
-  options.dns_hosts_file = "/dev/null";
-  return options;
-}
-
-static int setup(void **state)
-{
-  struct peer *f = peer_new();
-  struct dns *dns = calloc(1, sizeof *dns);
-  assert_non_null(dns);
-  dns->server = dns_server_start(NULL, 0);
-  assert_non_null(dns->server);
-  dns->dir = temp_dir_new();
-  snprintf(dns->hosts, sizeof dns->hosts, "%s/hosts", dns->dir);
-  snprintf(dns->servers, sizeof dns->servers, "127.0.0.1:%u", dns_server_port(dns->server));
-  f->extra = dns;
-  f->server = fault_server_start(&(struct fault_options){0});
-  assert_non_null(f->server);
-  cpool_http_options options = options_of(f);
-  peer_open_pool(f, &options);
-  *state = f;
-  return 0;
-}
-
-static int teardown(void **state)
-{
-  struct peer *f = *state;
-  struct dns *dns = f->extra;
-  peer_close_pool(f);
-  dns_server_stop(dns->server);
-  temp_dir_free(dns->dir);
-  free(dns);
-  peer_free(f);
-  return 0;
-}
-
-static const char *url_of(struct peer *f, const char *host)
-{
-  return peer_text(f, "http://%s:%u/ok", host, fault_server_port(f->server));
-}
 
 static void a_name_is_asked_of_the_given_server(void **state)
 {
@@ -325,8 +268,6 @@ static void no_thread_is_made_for_names(void **state)
     peer_is(peer_next(f), CPOOL_ETIMEOUT_CONNECT);
   assert_true(most <= threads);
 }
-
-#define dns_case(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
 {

@@ -69,7 +69,7 @@ static void do_bad_servers(void *argument)
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     struct cpool__resolver *resolver = NULL;
     options.servers = bad[i];
-    if (cpool__resolver_new(&resolver, f->rt, &options) != CPOOL_EINVAL || resolver != NULL)
+    if (cpool__resolver_new(&resolver, f->rt, &options, NULL) != CPOOL_EINVAL || resolver != NULL)
       support_die("taken: \"%s\"", bad[i]);
   }
   static const char *const good[] = {"127.0.0.1", "127.0.0.1:5353", "::1",
@@ -77,7 +77,7 @@ static void do_bad_servers(void *argument)
   for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
     struct cpool__resolver *resolver = NULL;
     options.servers = good[i];
-    if (cpool__resolver_new(&resolver, f->rt, &options) != CPOOL_OK)
+    if (cpool__resolver_new(&resolver, f->rt, &options, NULL) != CPOOL_OK)
       support_die("refused: \"%s\"", good[i]);
     cpool__resolver_free(resolver);
   }

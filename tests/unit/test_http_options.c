@@ -171,8 +171,8 @@ static void keys_are_set_from_text(void **state)
 static void only_live_options_may_change(void **state)
 {
   (void) state;
-  static const char *const frozen[] = {"max_identities", "address_policy", "dns_servers", "dns_hosts_file",
-                                       "user_agent"};
+  static const char *const frozen[] = {"max_identities", "address_policy", "dns_servers",
+                                       "dns_hosts_file", "user_agent",     "dns_resolv_conf_file"};
   size_t count = 0;
   for (const struct cpool__option *option = cpool__http_option_table.options; option->key != NULL; option++)
     count += (option->flags & CPOOL__OPTION_LIVE) == 0;
