@@ -23,6 +23,7 @@ enum cpool__transfer_abort { /* why we made libcurl give up */
                              CPOOL__ABORT_BODY,    /* too large */
                              CPOOL__ABORT_MEMORY,
                              CPOOL__ABORT_FRAMING,  /* the length of the body is not to be trusted */
+                             CPOOL__ABORT_ANSWERED, /* no failure: the peer wanted no more of the request's body */
                              CPOOL__ABORT_REDIRECT, /* no failure: a long body of an answer that is left for the next */
                              CPOOL__ABORT_ENCODING, /* the coded body is no good, see encoding_fault */
                              CPOOL__ABORT_EVENT,    /* a server-sent event is too large */

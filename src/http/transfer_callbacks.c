@@ -49,6 +49,19 @@ static size_t give_up(struct cpool__transfer *transfer, enum cpool__transfer_abo
   return 0;
 }
 
+/* HTTP/2: the answer is whole, and the peer did not wait for all of the request's body. libcurl 7.88 goes on waiting for
+ * room to send the rest, which does not come. */
+static bool answered_early(const struct cpool__transfer *transfer)
+{
+  const struct cpool__request *req = transfer->req;
+  curl_off_t received = 0, sent = 0;
+  if (transfer->conn == NULL || !transfer->conn->http2 || req->body_len == 0 || transfer->framing.content_length < 0)
+    return false;
+  curl_easy_getinfo(transfer->easy, CURLINFO_SIZE_DOWNLOAD_T, &received);
+  curl_easy_getinfo(transfer->easy, CURLINFO_SIZE_UPLOAD_T, &sent);
+  return received >= transfer->framing.content_length && (uint64_t) sent < req->body_len;
+}
+
 static size_t on_header(char *line, size_t one, size_t len, void *user)
 {
   struct cpool__transfer *transfer = user;
@@ -83,7 +96,7 @@ static size_t on_header(char *line, size_t one, size_t len, void *user)
       return 0;
     if (req->stream != NULL && req->events == NULL)
       cpool__stream_head(req);
-    return len;
+    return answered_early(transfer) ? give_up(transfer, CPOOL__ABORT_ANSWERED) : len;
   case CPOOL__RESPONSE_NO_MEMORY:
     return give_up(transfer, CPOOL__ABORT_MEMORY);
   case CPOOL__RESPONSE_OVER_CAP:
@@ -111,7 +124,7 @@ static size_t on_body(char *data, size_t one, size_t len, void *user)
   size_t taken = cpool__body_take(transfer, data, len);
   if (taken != CURL_WRITEFUNC_PAUSE) /* else it will be offered again */
     req->resp.bytes_received += len;
-  return taken;
+  return taken == len && answered_early(transfer) ? give_up(transfer, CPOOL__ABORT_ANSWERED) : taken;
 }
 
 /* libcurl wants more of the body to send. */

@@ -311,8 +311,9 @@ void cpool__transfer_outcome(struct cpool__transfer *transfer, CURLcode code, bo
   bool again = (!sent || req->repeatable) && (req->upload == NULL || !req->upload->touched);
   out->repeat = false;
   if (req->resp.head_complete &&
-      (transfer->abort == CPOOL__ABORT_REDIRECT || (code == CURLE_OK && transfer->abort == CPOOL__ABORT_NONE))) {
-    const char *fault = transfer->abort == CPOOL__ABORT_NONE ? cpool__body_end_fault(req) : NULL;
+      (transfer->abort == CPOOL__ABORT_REDIRECT || transfer->abort == CPOOL__ABORT_ANSWERED ||
+       (code == CURLE_OK && transfer->abort == CPOOL__ABORT_NONE))) {
+    const char *fault = transfer->abort != CPOOL__ABORT_REDIRECT ? cpool__body_end_fault(req) : NULL;
     out->error.status = CPOOL_OK;
     if (fault != NULL)
       encoding_failure(req, fault, &out->error);

@@ -239,6 +239,35 @@ static void bodies_go_both_ways(void **state)
   process_stop(nginx);
 }
 
+static void an_answer_may_come_before_the_body_is_sent(void **state)
+{
+  struct pool_fixture *f = *state;
+  struct process *nginx = start_nginx("location = /early { client_max_body_size 0; return 200 \"early\"; }\n"
+                                      "location = /full { client_max_body_size 1k; }");
+  open_pool(f, NULL);
+  cpool_session *session = session_of(f, CPOOL_HTTP_2);
+  static char body[1000000];
+  static const char *const paths[] = {"/early", "/full"};
+  for (int i = 0; i < 4; i++) {
+    cpool_request req = request_to(f, tls_url(process_tls_port(nginx), paths[i % 2]));
+    req.body = body;
+    req.body_len = sizeof body;
+    submit_in(session, &req);
+    struct outcome out = take(f);
+    assert_int_equal(out.status, CPOOL_OK);
+    assert_int_equal(cpool_response_status(out.resp), i % 2 == 0 ? 200 : 413);
+    if (i % 2 == 0)
+      assert_string_equal(cpool_response_body(out.resp, NULL), "early");
+    cpool_response_free(out.resp);
+  }
+  submit_many(f, session, tls_url(process_tls_port(nginx), "/ok"), 10); /* the connection, if kept, is not harmed */
+  take_answers(f, 10, 20);
+  assert_balanced(f->pool);
+  cpool_session_free(session);
+  close_pool(f);
+  process_stop(nginx);
+}
+
 static void a_cancel_ends_one_stream_and_no_other(void **state)
 {
   struct pool_fixture *f = *state;
@@ -362,6 +391,7 @@ int main(void)
       POOL_CASE(a_lower_limit_of_the_server_is_learned),
       POOL_CASE(our_own_limit_opens_more_connections_when_it_is_reached),
       POOL_CASE(bodies_go_both_ways),
+      POOL_CASE(an_answer_may_come_before_the_body_is_sent),
       POOL_CASE(a_cancel_ends_one_stream_and_no_other),
       POOL_CASE(a_reload_of_the_server_costs_no_request),
       POOL_CASE(an_idle_connection_that_the_server_ends_is_noticed),
