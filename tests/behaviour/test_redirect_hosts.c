@@ -460,12 +460,12 @@ static void many_chains_at_once_all_end(void **state)
   int ended = 0, followed = 0;
   open_with(f, 2, 5, 4);
   for (int host = 1; host <= 8; host++) {
-    char path[16];
+    char path[32];
     snprintf(path, sizeof path, "/step%d", host);
     moved(f, path, host % 2 == 0 ? 302 : 307, host == 8 ? "/ok" : on_host(f, host + 1, "/step"));
   }
   for (int host = 2; host <= 8; host++) {
-    char path[16], next[16];
+    char path[32], next[32];
     snprintf(path, sizeof path, "/step%d", host - 1);
     snprintf(next, sizeof next, "/step%d", host);
     moved(f, path, 302, on_host(f, host, next));
