@@ -54,6 +54,17 @@ static struct answer get(struct peer *f, const char *path)
   return peer_ask(f, &ask);
 }
 
+struct held {
+  struct fault_server *server;
+  int count;
+};
+
+static bool all_are_held(void *ctx)
+{
+  struct held *held = ctx;
+  return peer_counts(held->server).held == held->count;
+}
+
 /* `count` idle connections, each after a request for `path`. */
 static void fill(struct peer *f, const char *path, int count)
 {
@@ -61,8 +72,9 @@ static void fill(struct peer *f, const char *path, int count)
     struct ask ask = on(f, "/hold");
     peer_start(f, &ask);
   }
-  for (int left = count; left > 0;)
-    left -= fault_server_release(f->server, left);
+  struct held held = {f->server, count};
+  assert_true(wait_until(all_are_held, &held, PEER_GONE_MS)); /* one that is answered before would serve the next */
+  assert_int_equal(fault_server_release(f->server, count), count);
   for (int i = 0; i < count; i++)
     peer_is_200(peer_next(f), "hello");
   peer_await(f, idle_connections, count);

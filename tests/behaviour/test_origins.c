@@ -163,6 +163,7 @@ static void new_host_is_refused_while_every_other_has_a_request_and_only_then(vo
   expect_end(f, ops[0], CPOOL_ECANCELLED);
   get_on(f, 3);
   assert_false(remembers(f, 1));
+  eventually(counts_of(f).held == 1); /* the server has noticed the cancel */
   assert_int_equal(fault_server_release(f->server, 2), 1);
   expect_end(f, ops[1], CPOOL_OK);
 }
