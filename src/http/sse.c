@@ -80,7 +80,7 @@ static enum cpool__sse_result value_bytes(struct cpool__sse *sse, const char *by
     return append(sse, &sse->type, bytes, len);
   case CPOOL__SSE_ID:
     sse->id_bad = sse->id_bad || memchr(bytes, '\0', len) != NULL;
-    return sse->id_bad ? CPOOL__SSE_MORE : append(sse, &sse->new_id, bytes, len);
+    return append(sse, &sse->new_id, bytes, len); /* also then: the cap must not depend on where the bytes were cut */
   case CPOOL__SSE_RETRY:
     retry_digits(sse, bytes, len);
     break;

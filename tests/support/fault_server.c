@@ -23,7 +23,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { CONNECTIONS_MAX = 4096, STACK_BYTES = 512 * 1024 };
+enum { CONNECTIONS_MAX = 4096, STACK_BYTES = 512 * 1024, POISON_WAIT_MS = 1000 };
 
 void fault_ring(int fd)
 {
@@ -180,7 +180,11 @@ static int32_t kick(struct fault_server *server, enum fault_kick kind, int32_t m
 
 int32_t fault_server_poison(struct fault_server *server)
 {
-  return kick(server, FAULT_KICK_POISON, INT32_MAX);
+  int64_t until_ms = now_ms() + POISON_WAIT_MS;
+  int32_t reached;
+  while ((reached = kick(server, FAULT_KICK_POISON, INT32_MAX)) == 0 && now_ms() < until_ms)
+    poll(NULL, 0, 1); /* its answer is out, but it has not come to wait for the poison yet */
+  return reached;
 }
 
 int32_t fault_server_release(struct fault_server *server, int32_t max)

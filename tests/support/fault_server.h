@@ -121,7 +121,8 @@ void fault_server_answer(struct fault_server *server, const char *path, const ch
 void fault_server_answer_bytes(struct fault_server *server, const char *path, const void *bytes, size_t len);
 void fault_server_answer_held(struct fault_server *server, const char *path, const char *text);
 
-/* Both return how many connections they reached, after the bytes were handed to the kernel. release lets go up to
+/* Both return how many connections they reached, after the bytes were handed to the kernel. poison waits a little for the
+ * first; release lets go up to
  * `max` held requests, longest held first. */
 int32_t fault_server_poison(struct fault_server *server);
 int32_t fault_server_release(struct fault_server *server, int32_t max);
