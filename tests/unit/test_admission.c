@@ -504,6 +504,121 @@ static void second_socket_takes_only_free_room(void **state)
   assert_true(cpool__place_try_open(&f->adm, &f->sockets[SOCKETS - 3], &f->identities[2]));
 }
 
+/* ---- Places that carry several requests ---- */
+
+static struct cpool__place *socket_of(struct fixture *f, int host)
+{
+  for (int i = 0; i < SOCKETS; i++)
+    if (f->sockets[i].state != CPOOL__PLACE_NONE && host_of(f, f->sockets[i].group) == host)
+      return &f->sockets[i];
+  return NULL;
+}
+
+static void first_connection_learns_for_all_that_wait(void **state)
+{
+  struct fixture *f = *state;
+  f->identities[0].multiplex = true;
+  ask(f, 0, 20);
+  settle(f);
+  assert_int_equal(f->opened_count, 1);
+  assert_int_equal(f->served_at[0], 1);
+  cpool__place_known(&f->adm, socket_of(f, 0), 10);
+  settle(f);
+  assert_int_equal(f->served_at[0], 11); /* ten on the first, and the next place is opened: it is full */
+  assert_int_equal(f->opened_count, 2);
+  for (int i = 0; i < 11; i++)
+    assert_int_equal(f->served[i], i);
+}
+
+static void first_connection_that_carries_one_lets_all_dial(void **state)
+{
+  struct fixture *f = *state;
+  f->identities[0].multiplex = true;
+  ask(f, 0, 5);
+  settle(f);
+  assert_int_equal(f->opened_count, 1);
+  cpool__place_known(&f->adm, socket_of(f, 0), 1);
+  settle(f);
+  assert_int_equal(f->opened_count, 5);
+}
+
+static void first_connection_that_fails_leaves_the_turn_to_the_next(void **state)
+{
+  struct fixture *f = *state;
+  f->identities[0].multiplex = true;
+  ask(f, 0, 3);
+  for (int i = 1; i <= 3; i++) {
+    settle(f);
+    assert_int_equal(f->opened_count, i);
+    cpool__place_close(&f->adm, socket_of(f, 0), false);
+  }
+  settle(f);
+  assert_int_equal(f->served_at[0], 3);
+}
+
+static void ended_streams_serve_who_waits_and_the_last_leaves_it_idle(void **state)
+{
+  struct fixture *f = *state;
+  cpool__origin_limit(&f->adm, &f->hosts[0], 1, INT32_MAX);
+  f->identities[0].multiplex = true;
+  ask(f, 0, 30);
+  settle(f);
+  struct cpool__place *socket = socket_of(f, 0);
+  cpool__place_known(&f->adm, socket, 4);
+  for (int served = 4; served < 30; served++) {
+    settle(f);
+    assert_int_equal(f->served_at[0], served);
+    assert_int_equal(socket->stream_count, 4);
+    cpool__place_idle(&f->adm, socket);
+  }
+  settle(f);
+  for (int left = 4; left > 0; left--) {
+    assert_int_equal(socket->stream_count, left);
+    assert_int_equal(f->adm.busy_count, 1);
+    cpool__place_idle(&f->adm, socket);
+  }
+  assert_int_equal(socket->state, CPOOL__PLACE_IDLE);
+  assert_int_equal(f->adm.idle_count, 1);
+  assert_int_equal(f->adm.busy_count, 0);
+}
+
+static void place_without_streams_takes_nobody_any_more(void **state)
+{
+  struct fixture *f = *state;
+  f->identities[0].multiplex = true;
+  ask(f, 0, 3);
+  settle(f);
+  struct cpool__place *socket = socket_of(f, 0);
+  cpool__place_known(&f->adm, socket, 10);
+  settle(f);
+  assert_int_equal(socket->state, CPOOL__PLACE_SHARED);
+  cpool__place_streams(&f->adm, socket, 0);
+  assert_int_equal(socket->state, CPOOL__PLACE_BUSY);
+  ask(f, 0, 1);
+  settle(f);
+  assert_int_equal(f->opened_count, 2);
+}
+
+static void starved_origin_gets_the_place_of_a_shared_one(void **state)
+{
+  struct fixture *f = *state;
+  enum { STREAMS = 2 };
+  cpool__admission_limits(&f->adm, 1, INT32_MAX);
+  f->identities[0].multiplex = true;
+  ask(f, 0, 60);
+  settle(f);
+  struct cpool__place *socket = socket_of(f, 0);
+  cpool__place_known(&f->adm, socket, STREAMS);
+  settle(f);
+  ask(f, 1, 1);
+  for (int ended = 0; f->served_at[1] == 0; ended++) { /* it is never idle by itself */
+    assert_true(ended <= STREAMS * (CPOOL__TURN_REQUESTS + 1));
+    cpool__place_idle(&f->adm, socket);
+    settle(f);
+  }
+  assert_int_equal(f->hosts[0].place_count, 0);
+}
+
 static void connections_being_made_are_capped(void **state)
 {
   struct fixture *f = *state;
@@ -569,6 +684,12 @@ int main(void)
       CASE(raised_limit_lets_waiters_go),
       CASE(closing_cap_holds_back_new_places),
       CASE(second_socket_takes_only_free_room),
+      CASE(first_connection_learns_for_all_that_wait),
+      CASE(first_connection_that_carries_one_lets_all_dial),
+      CASE(first_connection_that_fails_leaves_the_turn_to_the_next),
+      CASE(ended_streams_serve_who_waits_and_the_last_leaves_it_idle),
+      CASE(place_without_streams_takes_nobody_any_more),
+      CASE(starved_origin_gets_the_place_of_a_shared_one),
       CASE(connections_being_made_are_capped),
       CASE(no_wakeup_is_lost),
   };
