@@ -458,7 +458,7 @@ CPOOL_API void cpool_histogram_init_sized(cpool_histogram *, size_t size);
 CPOOL_API int cpool_http_histogram_get(cpool_http *, int32_t phase, cpool_histogram *out);
 
 typedef struct cpool_origin_stats {
-  /* "https://example.com:8443"; behind a unix socket or proxy with " via /path" or " via http://proxy:3128"; cut to fit */
+  /* "https://example.com:8443", then " via /path" (a unix socket) or " via http://proxy:3128"; cut to fit */
   char origin[304];
   int64_t total_connections, acquired_connections, idle_connections, connecting_connections;
   int64_t pending_requests, max_connections;
@@ -529,8 +529,9 @@ typedef struct cpool_session_options {
   const char *no_proxy;
   /* enum cpool_http_version; default CPOOL_HTTP_1_1. CPOOL_HTTP_2: https hosts are offered HTTP/2 (by ALPN, RFC 9113
    * section 3.2), and are asked in the version that they choose. Requests share connections then, up to
-   * max_streams_per_connection each; those with CPOOL_REQUEST_STREAM or CPOOL_REQUEST_UPLOAD have one of their own, in
-   * HTTP/1.1, and so has everything through a unix socket. http URLs are always asked in HTTP/1.1. */
+   * max_streams_per_connection each; those with CPOOL_REQUEST_STREAM, CPOOL_REQUEST_UPLOAD or CPOOL_REQUEST_SSE have
+   * one of their own, in HTTP/1.1, and so has everything through a unix socket. http URLs are always asked in
+   * HTTP/1.1. */
   int32_t http_version;
 } cpool_session_options;
 
@@ -553,34 +554,34 @@ CPOOL_API void cpool_session_free(cpool_session *);
 
 enum cpool_request_flags {
   CPOOL_REQUEST_REPEATABLE = 1, /* may be sent twice although its method is not idempotent */
-  /* The answer comes in pieces: one CPOOL_EVENT_HEAD, CPOOL_EVENT_BODY for each piece, and the CPOOL_EVENT_RESPONSE with
-   * an empty body, in this order. A request that fails before the head is complete has only the last, and so has one
-   * whose redirect cannot be followed; an answer that is followed has none. Not for
-   * cpool_perform. max_response_bytes counts only if the request sets it. */
+  /* The answer comes in pieces: one CPOOL_EVENT_HEAD, CPOOL_EVENT_BODY for each piece, and the CPOOL_EVENT_RESPONSE
+   * with an empty body, in this order. A request that fails before the head is complete has only the last, and so
+   * has one whose redirect cannot be followed; an answer that is followed has none. Not for cpool_perform.
+   * max_response_bytes counts only if the request sets it. */
   CPOOL_REQUEST_STREAM = 2,
   /* The body comes by cpool_body_write: body is NULL, body_len its exact length or 0 for unknown (chunked, RFC 9112
    * section 7.1). The method, if NULL, is POST. Follows no redirect. Not for cpool_perform. */
   CPOOL_REQUEST_UPLOAD = 4,
   /* Sends Accept-Encoding with what this build decodes (gzip, deflate, and br and zstd where it was made with them),
-   * unless request or session set that header, and decodes what has such a Content-Encoding, up to 3 of them (RFC 9110
-   * section 8.4). A body with another coding among them, of 206, or of a redirect that is followed stays as it is:
-   * cpool_response_decoded tells. Headers are shown as received: Content-Encoding and Content-Length tell of the coded
-   * body, as bytes_received does; max_response_bytes counts the decoded one. Data that is malformed, ends early, has
-   * bytes behind its end (but further gzip members or zstd frames) or grows beyond max_decompress_ratio, and more than 3
-   * codings, end with CPOOL_EENCODING; a zstd window above 8 MiB is malformed (RFC 9659). What was decoded before then
-   * is delivered. */
+   * unless request or session set that header, and decodes what has such a Content-Encoding, up to 3 of them (RFC
+   * 9110 section 8.4). A body with another coding among them, of 206, or of a redirect that is followed stays as it
+   * is: cpool_response_decoded tells. Headers are shown as received: Content-Encoding and Content-Length tell of the
+   * coded body, as bytes_received does; max_response_bytes counts the decoded one. Data that is malformed, ends
+   * early, has bytes behind its end (but further gzip members or zstd frames) or grows beyond max_decompress_ratio,
+   * and more than 3 codings, end with CPOOL_EENCODING; a zstd window above 8 MiB is malformed (RFC 9659). What was
+   * decoded before then is delivered. */
   CPOOL_REQUEST_DECOMPRESS = 8,
-  /* Server-sent events (WHATWG HTML section 9.2): implies CPOOL_REQUEST_STREAM, but comes as CPOOL_EVENT_SSE, one for
-   * each event, and the final CPOOL_EVENT_RESPONSE; there is no CPOOL_EVENT_HEAD. Accept and Cache-Control are sent for it
-   * unless request or session set them. Not for cpool_perform.
+  /* Server-sent events (WHATWG HTML section 9.2): implies CPOOL_REQUEST_STREAM, but comes as CPOOL_EVENT_SSE, one
+   * for each event, and the final CPOOL_EVENT_RESPONSE; there is no CPOOL_EVENT_HEAD. Accept and Cache-Control are
+   * sent for it unless request or session set them. Not for cpool_perform.
    * - An answer that is not 200 with Content-Type text/event-stream ends the request, as its response; the body, within
    *   max_response_bytes, is there.
    * - When a stream ends or breaks, the request is sent again, as a new one with acquire, connect and read times of its
    *   own: after sse_retry_ms, or what the server's `retry` says (at least 100 ms), and up to a fifth longer; with the
-   *   Last-Event-ID that came last, in the place of the caller's. Tries that reach no stream are repeated, each after twice
-   *   the time, up to 16 times the first. The first one is not, nor is what time does not mend: it ends with its failure.
-   *   So do cancel, total_timeout_ms (which counts only if the request sets it), the close of the pool, and an event or
-   *   line above max_sse_event_bytes (CPOOL_EBODY_TOO_LARGE).
+   *   Last-Event-ID that came last, in the place of the caller's. Tries that reach no stream are repeated, each after
+   *   twice the time, up to 16 times the first. The first one is not, nor is what time does not mend: it ends with its
+   *   failure. So do cancel, total_timeout_ms (which counts only if the request sets it), the close of the pool, and an
+   *   event or line above max_sse_event_bytes (CPOOL_EBODY_TOO_LARGE).
    * - A request that is not safe to repeat (see cpool_submit) and one with sse_reconnect off end with their stream.
    * - sock_read_timeout_ms bounds the silence between two events or comments; a stream that is silent longer breaks. */
   CPOOL_REQUEST_SSE = 16
@@ -627,32 +628,45 @@ CPOOL_API void cpool_request_init_sized(cpool_request *, size_t size);
 #define cpool_request_init(p) cpool_request_init_sized((p), sizeof *(p))
 
 /* [posts] Starts a request; copies. *out (may be NULL) is set before the request can complete. Ends in one
- * CPOOL_EVENT_RESPONSE. When a reused connection turns out to be dead, the request is sent again if nothing of it
- * had been sent, or if its method is idempotent (RFC 9110 section 9.2.2), it has an Idempotency-Key header or
- * CPOOL_REQUEST_REPEATABLE; else it ends with CPOOL_ERESET. So it is, over HTTP/2, with a stream that the peer refused or
- * left unprocessed (RFC 9113 sections 6.8 and 8.7); else CPOOL_EREFUSED. CPOOL_EINVAL names the field; CPOOL_EFULL: max_pending
- * requests wait, or the queue is above its high mark; CPOOL_ECLOSED; CPOOL_ENOMEM. As the event's status CPOOL_EFULL
- * means that the host is new while max_origins others have requests in flight or connections being made. */
+ * CPOOL_EVENT_RESPONSE.
+ * When a reused connection turns out to be dead, the request is sent again if nothing of it had been sent, or if its
+ * method is idempotent (RFC 9110 section 9.2.2), it has an Idempotency-Key header or CPOOL_REQUEST_REPEATABLE; else it
+ * ends with CPOOL_ERESET. So it is, over HTTP/2, with a stream that the peer refused or left unprocessed (RFC 9113
+ * sections 6.8 and 8.7); else CPOOL_EREFUSED.
+ * CPOOL_EINVAL names the field; CPOOL_EFULL: max_pending requests wait, or the queue is above its high mark;
+ * CPOOL_ECLOSED; CPOOL_ENOMEM. As the event's status CPOOL_EFULL means that the host is new while max_origins others
+ * have requests in flight or connections being made. */
 CPOOL_API int cpool_submit(cpool_session *, const cpool_request *, cpool_op *out) CPOOL_MUST_CHECK;
 /* [posts] Asks for the end of a request: CPOOL_ECANCELLED, unless it ends otherwise before. CPOOL_ESTALE: it has
  * ended; CPOOL_ENOMEM. */
 CPOOL_API int cpool_cancel(cpool_http *, cpool_op op);
 
-/* Streams. While more than stream_window_bytes of a streamed body are with its consumer, its transfer stops reading, and
- * goes on at half of them; with max_stream_bytes of all streams of the pool, and with the marks of the queue, it is
- * the same. Each event counts somewhat more than its bytes: the memory that it takes. A body that is held back keeps its
- * connection, which is its own, runs no sock_read_timeout_ms, and slows no other stream; total_timeout_ms goes on, and
- * covers all of a stream. Bytes are with the consumer from CPOOL_EVENT_BODY until the release of the event; with on_event
- * until cpool_body_credit gives them back. */
+/* Streams. While more than stream_window_bytes of a streamed body are with its consumer, its transfer stops reading,
+ * and goes on at half of them; with max_stream_bytes of all streams of the pool, and with the marks of the queue, it
+ * is the same. Each event counts somewhat more than its bytes: the memory that it takes. A body that is held back
+ * keeps its connection, which is its own, runs no sock_read_timeout_ms, and slows no other stream; total_timeout_ms
+ * goes on, and covers all of a stream. Bytes are with the consumer from CPOOL_EVENT_BODY until the release of the
+ * event; with on_event until cpool_body_credit gives them back. */
 
 /* [posts] With on_event: `bytes` of the streamed body have been consumed. More than is out counts as all of it.
- * CPOOL_EINVAL: bytes is 0; CPOOL_ESTALE: the request has ended, though its last events may still be on their way: there
- * is nothing left to give; CPOOL_ENOMEM. Harmless for a request with a queue. */
+ * CPOOL_EINVAL: bytes is 0; CPOOL_ESTALE: the request has ended, though its last events may still be on their way:
+ * there is nothing left to give; CPOOL_ENOMEM. Harmless for a request with a queue. */
 CPOOL_API int cpool_body_credit(cpool_http *, cpool_op op, size_t bytes);
+
+/* [posts] The next part of the body of a request with CPOOL_REQUEST_UPLOAD; copies all of it or nothing. `last` not
+ * 0: the body ends with it; data may be NULL then, with len 0. From the submit on; what is written before the
+ * request has a connection waits. Threads may take turns, in the order of their calls.
+ * CPOOL_EAGAIN: stream_window_bytes or more wait to be sent; one CPOOL_EVENT_WRITABLE comes when half of them have
+ * been. CPOOL_EINVAL: no upload, nothing to write, bytes behind the last one, more bytes than body_len or an end
+ * before it. CPOOL_ESTALE: the request has ended, perhaps since the answer came early: its final event tells.
+ * CPOOL_ENOMEM.
+ * While the caller has nothing to send, sock_read_timeout_ms does not run. A request whose body has begun to go out is
+ * never sent again: it ends with CPOOL_ERESET where another one would be repeated. */
+CPOOL_API int cpool_body_write(cpool_http *, cpool_op op, const void *data, size_t len, int32_t last);
+
 typedef struct cpool_sse_event {
   size_t size;
-  const char
-      *id; /* of this event, or the last one before it that had one; "": none. As Last-Event-ID it goes on here */
+  const char *id;   /* of this event, or the last one before it that had one; "": none. Sent as Last-Event-ID */
   const char *type; /* "message" unless the server said otherwise */
   const void *data; /* lines with LF between; bytes as received, meant to be UTF-8; followed by a NUL */
   size_t data_len;  /* may be 0 */
@@ -663,16 +677,6 @@ CPOOL_API void cpool_sse_event_init_sized(cpool_sse_event *, size_t size);
 #define cpool_sse_event_init(p) cpool_sse_event_init_sized((p), sizeof *(p))
 /* What a CPOOL_EVENT_SSE brings; its texts live as long as the event. CPOOL_EINVAL: another kind. */
 CPOOL_API int cpool_event_sse_get(const cpool_event *event, cpool_sse_event *out);
-
-/* [posts] The next part of the body of a request with CPOOL_REQUEST_UPLOAD; copies all of it or nothing. `last` not 0:
- * the body ends with it; data may be NULL then, with len 0. From the submit on; what is written before the request has a
- * connection waits. Threads may take turns, in the order of their calls.
- * CPOOL_EAGAIN: stream_window_bytes or more wait to be sent; one CPOOL_EVENT_WRITABLE comes when half of them have been.
- * CPOOL_EINVAL: no upload, nothing to write, bytes behind the last one, more bytes than body_len or an end before it.
- * CPOOL_ESTALE: the request has ended, perhaps since the answer came early: its final event tells. CPOOL_ENOMEM.
- * While the caller has nothing to send, sock_read_timeout_ms does not run. A request whose body has begun to go out is
- * never sent again: it ends with CPOOL_ERESET where another one would be repeated. */
-CPOOL_API int cpool_body_write(cpool_http *, cpool_op op, const void *data, size_t len, int32_t last);
 
 /* [waits] Submit and wait; queue, on_event and user must be unset. Gives *out, also on failure; it stays NULL only
  * when the call was refused. Returns the status of the final event, or why it was refused: as cpool_submit, and

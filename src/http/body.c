@@ -21,16 +21,10 @@
 #include "http/stream.h"
 #include "http/transfer.h"
 
-static size_t give_up(struct cpool__transfer *transfer, enum cpool__transfer_abort why)
-{
-  transfer->abort = why;
-  return 0;
-}
-
 static bool refuse_encoding(struct cpool__transfer *transfer, const char *fault)
 {
   transfer->encoding_fault = fault;
-  give_up(transfer, CPOOL__ABORT_ENCODING);
+  cpool__transfer_give_up(transfer, CPOOL__ABORT_ENCODING);
   return false;
 }
 
@@ -62,7 +56,7 @@ bool cpool__body_begin(struct cpool__transfer *transfer)
     return refuse_encoding(transfer, "more than 3 codings");
   req->decode = cpool__decode_new(&codings, cpool__limit64(req->pool->options.max_decompress_ratio));
   if (req->decode == NULL) {
-    give_up(transfer, CPOOL__ABORT_MEMORY);
+    cpool__transfer_give_up(transfer, CPOOL__ABORT_MEMORY);
     return false;
   }
   req->resp.decoded = true;
@@ -89,12 +83,12 @@ static bool to_stream(struct cpool__transfer *transfer, const char *data, size_t
   case CPOOL__STREAM_OK:
     return true;
   case CPOOL__STREAM_NO_MEMORY:
-    give_up(transfer, CPOOL__ABORT_MEMORY);
+    cpool__transfer_give_up(transfer, CPOOL__ABORT_MEMORY);
     return false;
   case CPOOL__STREAM_OVER_CAP:
     break;
   }
-  give_up(transfer, CPOOL__ABORT_BODY);
+  cpool__transfer_give_up(transfer, CPOOL__ABORT_BODY);
   return false;
 }
 
@@ -105,12 +99,12 @@ static bool collect(struct cpool__transfer *transfer, const char *data, size_t l
   case CPOOL__RESPONSE_OK:
     return true;
   case CPOOL__RESPONSE_NO_MEMORY:
-    give_up(transfer, CPOOL__ABORT_MEMORY);
+    cpool__transfer_give_up(transfer, CPOOL__ABORT_MEMORY);
     return false;
   case CPOOL__RESPONSE_OVER_CAP:
     break;
   }
-  give_up(transfer, over);
+  cpool__transfer_give_up(transfer, over);
   return false;
 }
 
@@ -128,10 +122,10 @@ static enum given give_events(struct cpool__transfer *transfer, const char **dat
         return GIVEN_HELD;
       break;
     case CPOOL__SSE_OVER_CAP:
-      give_up(transfer, CPOOL__ABORT_EVENT);
+      cpool__transfer_give_up(transfer, CPOOL__ABORT_EVENT);
       return GIVEN_UP;
     case CPOOL__SSE_NO_MEMORY:
-      give_up(transfer, CPOOL__ABORT_MEMORY);
+      cpool__transfer_give_up(transfer, CPOOL__ABORT_MEMORY);
       return GIVEN_UP;
     }
   }
@@ -167,7 +161,7 @@ static bool decode_more(struct cpool__transfer *transfer, const char **in, size_
     req->pool->stats.now.bytes_decoded += req->body_rest_len;
     return true;
   case CPOOL__DECODE_NO_MEMORY:
-    give_up(transfer, CPOOL__ABORT_MEMORY);
+    cpool__transfer_give_up(transfer, CPOOL__ABORT_MEMORY);
     return false;
   case CPOOL__DECODE_MALFORMED:
     return refuse_encoding(transfer, "it is malformed");
@@ -224,6 +218,6 @@ size_t cpool__body_take(struct cpool__transfer *transfer, const char *data, size
   if (req->resp.body.data == NULL)
     curl_easy_getinfo(transfer->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &expected);
   if (req->kind != CPOOL__KIND_HEAD && expected > cap)
-    return give_up(transfer, over);
+    return cpool__transfer_give_up(transfer, over);
   return collect(transfer, data, len, cap, expected, over) ? len : 0;
 }

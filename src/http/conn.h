@@ -107,6 +107,8 @@ void cpool__conn_free(struct cpool__conn *conn, enum cpool__close_reason reason)
 struct cpool__conn *cpool__conn_by_fd(cpool_http *pool, int fd);
 /* The connection between these ends, or NULL: what libcurl tells about a reused connection. */
 struct cpool__conn *cpool__conn_by_ends(cpool_http *pool, const char *remote_host, int remote_port, int local_port);
+/* OpenSSL holds bytes of it that were received and not asked for. */
+bool cpool__conn_tls_pending(const struct cpool__conn *conn);
 void cpool__count_opened(struct cpool__route *route);
 void cpool__count_closed(cpool_http *pool, enum cpool__close_reason reason);
 
@@ -119,8 +121,6 @@ void cpool__idle_rules_changed(struct cpool__conn *conn);
 void cpool__idle_event(struct cpool__conn *conn);
 /* Something can be read from it (bytes, end, error): it must not be used again. */
 bool cpool__idle_peek(const struct cpool__conn *conn);
-/* OpenSSL holds bytes of it that were received and not asked for. */
-bool cpool__conn_tls_pending(const struct cpool__conn *conn);
 /* Why a connection that is or should have been idle has to go. */
 enum cpool__close_reason cpool__idle_verdict(const struct cpool__conn *conn);
 

@@ -231,7 +231,8 @@ static bool still_there(struct cpool__curl *curl, const struct cpool__conn *conn
 
 /* The quick way: a transfer to the same host and address makes libcurl look at each idle connection that leads there, and close what is
  * dead, before it looks whether one fits. None does: the transfer asks for another kind of address than any connection was made with.
- * From 8.6 on it looks only at those that fit; so they have to, and there must be none that is alive. */
+ * From 8.6 on it looks only at those that fit; so they have to, and there must be none that is alive, also none in use: libcurl may have
+ * it idle already when we have not collected its transfer yet. Else the net has to do. */
 static void reap(struct cpool__task *task)
 {
   struct cpool__curl *curl = cpool__container_of(task, struct cpool__curl, reap_task);
@@ -240,7 +241,7 @@ static void reap(struct cpool__task *task)
     return;
   struct cpool__conn *conn =
       cpool__container_of(cpool__list_pop_front(&curl->closing), struct cpool__conn, closing_link);
-  if (fitting && (!cpool__list_empty(&conn->route->group.idle) || !still_there(curl, conn))) {
+  if (fitting && (conn->route->origin->policy.place_count > 0 || !still_there(curl, conn))) {
     cpool__runtime_defer(curl->pool->rt, task);
     return;
   }

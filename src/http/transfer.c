@@ -324,20 +324,21 @@ static void detach(struct cpool__transfer *transfer)
 static void settle_conn(struct cpool__transfer *transfer, bool succeeded, bool broken)
 {
   struct cpool__conn *conn = transfer->conn;
+  enum cpool__close_reason gone = succeeded                                ? CPOOL__CLOSE_RESPONSE
+                                  : transfer->abort == CPOOL__ABORT_CALLER ? CPOOL__CLOSE_CANCELLED
+                                                                           : CPOOL__CLOSE_ERROR;
   transfer->conn = NULL;
   if (conn == NULL)
     return;
   if (conn->http2) {
-    cpool__conn_leave(conn, transfer, succeeded ? CPOOL__CLOSE_RESPONSE : CPOOL__CLOSE_ERROR);
+    cpool__conn_leave(conn, transfer, gone);
     return;
   }
   if (conn->state == CPOOL__CONN_BUSY && !transfer->hand_over && conn->life.request_count == 0)
     cpool__conn_vanished(conn); /* libcurl took it and never came to sending on it: no such connection is kept */
   if (conn->state == CPOOL__CONN_GONE) {
     conn->owner = NULL;
-    cpool__conn_free(conn, succeeded                                ? CPOOL__CLOSE_RESPONSE
-                           : transfer->abort == CPOOL__ABORT_CALLER ? CPOOL__CLOSE_CANCELLED
-                                                                    : CPOOL__CLOSE_ERROR);
+    cpool__conn_free(conn, gone);
   } else if (transfer->hand_over) { /* libcurl never took the socket */
     conn->owner = NULL;
     if (conn->fd >= 0) {

@@ -57,9 +57,7 @@ struct cpool__transfer {
   int begin_count;            /* times libcurl was about to send */
   int64_t tunnel_looks;       /* libcurl's calls while the tunnel is made: one per byte that it reads, and some more */
   long tunnel_bytes; /* of the CONNECT request and the head of its answer; libcurl counts the first as the request's */
-  enum cpool__close_reason_hint { CPOOL__HINT_NONE, CPOOL__HINT_REQUESTS, CPOOL__HINT_LIFETIME } hint;
   /* what the easy handle is set to */
-  const struct cpool__origin *origin;
   uint64_t origin_number;
   CURLSH *tls_sessions; /* the share that it names */
   struct cpool__address connect_address;
@@ -91,6 +89,12 @@ static inline void cpool__transfer_touch(struct cpool__transfer *transfer)
     transfer->touched = true;
     transfer->curl->untouched_count--;
   }
+}
+/* What a callback returns that makes libcurl give up. */
+static inline size_t cpool__transfer_give_up(struct cpool__transfer *transfer, enum cpool__transfer_abort why)
+{
+  transfer->abort = why;
+  return 0;
 }
 void cpool__transfer_set_callbacks(struct cpool__transfer *transfer);
 /* libcurl tells that this transfer uses that socket. */

@@ -43,12 +43,6 @@ static void forbid_reuse(struct cpool__transfer *transfer, enum cpool__close_rea
   transfer->forbid_reuse = true;
 }
 
-static size_t give_up(struct cpool__transfer *transfer, enum cpool__transfer_abort why)
-{
-  transfer->abort = why;
-  return 0;
-}
-
 /* HTTP/2: the answer is whole, and the peer did not wait for all of the request's body. libcurl 7.88 goes on waiting for
  * room to send the rest, which does not come. */
 static bool answered_early(const struct cpool__transfer *transfer)
@@ -69,10 +63,8 @@ static size_t on_header(char *line, size_t one, size_t len, void *user)
   (void) one;
   if (req == NULL)
     return len;
-  if (!transfer->shows_heads && !req->resp.head_complete && !cpool__folding_piece(&transfer->folding, line, len)) {
-    transfer->abort = CPOOL__ABORT_FOLDED;
-    return 0;
-  }
+  if (!transfer->shows_heads && !req->resp.head_complete && !cpool__folding_piece(&transfer->folding, line, len))
+    return cpool__transfer_give_up(transfer, CPOOL__ABORT_FOLDED);
   if (transfer->begin_count == 0) /* nothing was sent yet: the proxy answers a CONNECT */
     return cpool__proxy_head_line(transfer, line, len) ? len : 0;
   if (req->resp.first_byte_us == CPOOL_OFF)
@@ -81,7 +73,7 @@ static size_t on_header(char *line, size_t one, size_t len, void *user)
   req->activity_ms = cpool__runtime_now_ms(req->pool->rt);
   note_keep_alive(transfer, line, len);
   if (!req->resp.head_complete && !cpool__framing_line(&transfer->framing, line, len))
-    return give_up(transfer, CPOOL__ABORT_FRAMING);
+    return cpool__transfer_give_up(transfer, CPOOL__ABORT_FRAMING);
   bool trailer = req->resp.head_complete;
   switch (cpool__response_head_line(&req->resp, line, len, (size_t) req->pool->options.max_header_bytes)) {
   case CPOOL__RESPONSE_OK:
@@ -96,13 +88,13 @@ static size_t on_header(char *line, size_t one, size_t len, void *user)
       return 0;
     if (req->stream != NULL && req->events == NULL)
       cpool__stream_head(req);
-    return answered_early(transfer) ? give_up(transfer, CPOOL__ABORT_ANSWERED) : len;
+    return answered_early(transfer) ? cpool__transfer_give_up(transfer, CPOOL__ABORT_ANSWERED) : len;
   case CPOOL__RESPONSE_NO_MEMORY:
-    return give_up(transfer, CPOOL__ABORT_MEMORY);
+    return cpool__transfer_give_up(transfer, CPOOL__ABORT_MEMORY);
   case CPOOL__RESPONSE_OVER_CAP:
     break;
   }
-  return give_up(transfer, CPOOL__ABORT_HEADERS);
+  return cpool__transfer_give_up(transfer, CPOOL__ABORT_HEADERS);
 }
 
 static size_t on_body(char *data, size_t one, size_t len, void *user)
@@ -115,8 +107,7 @@ static size_t on_body(char *data, size_t one, size_t len, void *user)
   if (transfer->shows_heads && !req->resp.head_complete) { /* it comes to on_header afterwards */
     if (cpool__folding_piece(&transfer->folding, data, len))
       return len;
-    transfer->abort = CPOOL__ABORT_FOLDED;
-    return 0;
+    return cpool__transfer_give_up(transfer, CPOOL__ABORT_FOLDED);
   }
   if (cpool__brake_check(transfer))
     return CURL_WRITEFUNC_PAUSE;
@@ -124,7 +115,7 @@ static size_t on_body(char *data, size_t one, size_t len, void *user)
   size_t taken = cpool__body_take(transfer, data, len);
   if (taken != CURL_WRITEFUNC_PAUSE) /* else it will be offered again */
     req->resp.bytes_received += len;
-  return taken == len && answered_early(transfer) ? give_up(transfer, CPOOL__ABORT_ANSWERED) : taken;
+  return taken == len && answered_early(transfer) ? cpool__transfer_give_up(transfer, CPOOL__ABORT_ANSWERED) : taken;
 }
 
 /* libcurl wants more of the body to send. */

@@ -131,14 +131,11 @@ void cpool__transfer_classify(struct cpool__transfer *transfer, CURLcode code, b
   case CURLE_SEND_FAIL_REWIND:
     status = CPOOL_ERESET;
     break;
-  case CURLE_PARTIAL_FILE: /* 7.88 says so of a lost HTTP/2 connection, whatever had come */
-    status = req->resp.http_version == 20 || req->resp.head_begun || req->resp.body.len > 0 ? CPOOL_ETRUNCATED
-                                                                                            : CPOOL_ERESET;
-    break;
   case CURLE_HTTP2:
     status = CPOOL_EPROTOCOL;
     break;
   case CURLE_HTTP2_STREAM: /* reset by the peer */
+  case CURLE_PARTIAL_FILE: /* 7.88 says so of a lost HTTP/2 connection too, whatever had come */
     status = req->resp.head_begun ? CPOOL_ETRUNCATED : CPOOL_ERESET;
     break;
   case CURLE_RECV_ERROR:
@@ -245,10 +242,12 @@ static bool own_failure(struct cpool__transfer *transfer, cpool_error *error)
   }
 }
 
-/* Repeats within the bound, or says why not. */
+/* Repeats within the bound, or says why not; elsewhere: libcurl 7.88 gives a connection with a refused stream no other, and after
+ * GOAWAY none is allowed. */
 static void refused(struct cpool__transfer *transfer, CURLcode code, struct cpool__outcome *out)
 {
   struct cpool__request *req = transfer->req;
+  cpool__conn_drain(transfer->conn, CPOOL__CLOSE_ERROR);
   out->repeat = req->repeatable && cpool__request_attempts(req) < CPOOL__ATTEMPTS;
   if (out->repeat)
     return;
