@@ -24,6 +24,8 @@
 #include <assert.h>
 #include <stddef.h>
 
+#include "pool/stock.h"
+
 static struct cpool__origin_policy *first_origin(const struct cpool__list *list)
 {
   struct cpool__link *link = cpool__list_first(list);
@@ -88,6 +90,7 @@ void cpool__admission_init(struct cpool__admission *adm, int32_t limit, int32_t 
   cpool__list_init(&adm->starved);
   cpool__list_init(&adm->hungry);
   cpool__list_init(&adm->idle);
+  cpool__list_init(&adm->short_of_stock);
 }
 
 void cpool__origin_policy_init(struct cpool__origin_policy *origin, int32_t limit)
@@ -154,6 +157,7 @@ static void take_out(struct cpool__admission *adm, struct cpool__waiter *waiter)
   origin->waiting_count--;
   if (origin->waiting_count == 0)
     adm->spare_count += origin->idle_count;
+  cpool__stock_changed(adm, origin);
 }
 
 void cpool__admission_wait(struct cpool__admission *adm, struct cpool__waiter *waiter, struct cpool__group *group)
@@ -163,6 +167,7 @@ void cpool__admission_wait(struct cpool__admission *adm, struct cpool__waiter *w
   waiter->group = group;
   cpool__list_push_back(&origin->waiters, &waiter->link);
   waiter->ahead = NULL;
+  origin->stock.group = group;
   note_arrival(origin, waiter);
   count_in(adm, origin);
   if (origin->waiting_count == 1)
@@ -274,7 +279,10 @@ static struct cpool__decision look(struct cpool__admission *adm, struct cpool__o
 
   struct cpool__group *group = first_waiter(origin)->group;
   struct cpool__link *idle_link = cpool__list_first(&group->idle);
-  if (idle_link != NULL) {
+  bool connecting_limit_binds = origin->connecting_count >= origin->connecting_limit;
+  /* the raw ones are the last: where the first is one, all are */
+  if (idle_link != NULL &&
+      !(connecting_limit_binds && cpool__container_of(idle_link, struct cpool__place, idle_link)->raw)) {
     struct cpool__place *place = cpool__container_of(idle_link, struct cpool__place, idle_link);
     bool shared = place->state == CPOOL__PLACE_SHARED;
     if (!turn_is_over(adm, origin, place) &&
@@ -285,7 +293,7 @@ static struct cpool__decision look(struct cpool__admission *adm, struct cpool__o
     move(adm, origin, CPOOL__ORIGIN_QUIET); /* until the place has run out */
     return NONE;
   }
-  if ((group->multiplex && group->fresh_count > 0) || origin->connecting_count >= origin->connecting_limit) {
+  if ((group->multiplex && group->fresh_count > 0) || connecting_limit_binds) {
     move(adm, origin, CPOOL__ORIGIN_QUIET);
     return NONE;
   }
@@ -365,6 +373,7 @@ static void count_busy(struct cpool__admission *adm, struct cpool__origin_policy
 static void unsettle(struct cpool__admission *adm, struct cpool__place *place)
 {
   struct cpool__origin_policy *origin = place->group->origin;
+  cpool__stock_changed(adm, origin);
   switch (place->state) {
   case CPOOL__PLACE_IDLE:
     cpool__link_remove(&place->idle_link);
@@ -433,6 +442,7 @@ void cpool__place_open(struct cpool__admission *adm, struct cpool__place *place,
   place->stream_count = 0;
   place->stream_limit = 1;
   place->fresh = place->connecting = true;
+  place->ahead = place->raw = false;
   group->fresh_count++;
   origin->connecting_count++;
   adm->place_count++;
@@ -453,6 +463,11 @@ void cpool__place_busy(struct cpool__admission *adm, struct cpool__place *place)
 {
   assert(place->state != CPOOL__PLACE_NONE);
   unsettle(adm, place);
+  if (place->raw && !place->connecting) {
+    place->connecting = true;
+    place->group->origin->connecting_count++;
+  }
+  place->raw = false;
   place->stream_count++;
   place->turn_count++;
   settle(adm, place);
@@ -462,10 +477,16 @@ void cpool__place_idle(struct cpool__admission *adm, struct cpool__place *place)
 {
   struct cpool__origin_policy *origin = place->group->origin;
   assert(place->state != CPOOL__PLACE_NONE && place->state != CPOOL__PLACE_IDLE);
+  bool unused = place->ahead || place->state == CPOOL__PLACE_DIALLING;
   unsettle(adm, place);
   connected(place);
+  cpool__place_ahead(adm, place, false);
   place->stream_count -= place->state != CPOOL__PLACE_DIALLING ? 1 : 0;
   settle(adm, place);
+  if (unused && place->state == CPOOL__PLACE_IDLE) {
+    cpool__link_remove(&place->idle_link);
+    cpool__list_push_back(&place->group->idle, &place->idle_link);
+  }
   rouse(adm, origin);
 }
 
@@ -493,6 +514,7 @@ void cpool__place_close(struct cpool__admission *adm, struct cpool__place *place
   struct cpool__origin_policy *origin = place->group->origin;
   unsettle(adm, place);
   not_fresh(place);
+  cpool__place_ahead(adm, place, false);
   place->state = CPOOL__PLACE_NONE;
   place->group = NULL;
   adm->place_count--;
@@ -526,4 +548,5 @@ void cpool__origin_limit(struct cpool__admission *adm, struct cpool__origin_poli
   /* A starved origin has no place, so that no limit of its own can matter to it. */
   if (origin->state != CPOOL__ORIGIN_STARVED)
     rouse(adm, origin);
+  cpool__stock_changed(adm, origin);
 }

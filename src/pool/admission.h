@@ -26,11 +26,15 @@
  * Of an origin's places at most connecting_limit are being connected at a time; its waiters wait for one of these, or for
  * one that falls idle. A dial begins when another one has ended: a burst does not fall upon a host all at once.
  *
+ * A connection may be made before anybody asks for it; pool/stock says when. Its place is idle then as others are, and
+ * is used after those that have served. If it still needs a handshake (`raw`), that begins with its first request and
+ * counts against connecting_limit: while the limit binds, nobody is given such a place.
+ *
  * While the closing limit binds, nothing is opened, and nothing evicted to make room; waiters that an idle place of
  * their group can serve go on.
  *
- * An origin without waiters and places is in no list: it may be freed. So may a group without, and a place in state
- * NONE. Every call is O(1) (amortised), whatever the number of waiters and origins. */
+ * An origin without waiters and places may be freed after cpool__stock_want(.., 0): it is in no list then. So may a
+ * group without, after cpool__stock_forget, and a place in state NONE. Every call is O(1) (amortised), whatever the number of waiters and origins. */
 #ifndef CPOOL_POOL_ADMISSION_H
 #define CPOOL_POOL_ADMISSION_H
 
@@ -48,7 +52,8 @@ struct cpool__origin_policy;
 
 struct cpool__group {
   struct cpool__origin_policy *origin;
-  struct cpool__list idle; /* places that can take a request, idle and shared ones, most recently used first */
+  struct cpool__list idle; /* places that can take a request, idle and shared ones, most recently used first, those that
+                              never were last */
   bool multiplex;          /* its connections may carry several requests: not known yet, or so */
   int32_t fresh_count;     /* places that are not known yet */
 };
@@ -77,6 +82,8 @@ struct cpool__place {
   int32_t stream_count, stream_limit;
   bool fresh;      /* counted in group->fresh_count */
   bool connecting; /* counted in origin->connecting_count */
+  bool ahead;      /* counted in origin->ahead_count */
+  bool raw;        /* idle or dialled, and its first request will begin with a handshake; set by the caller */
 };
 
 /* Which list of the admission holds the origin. */
@@ -85,6 +92,15 @@ enum cpool__origin_state {
   CPOOL__ORIGIN_READY,   /* to be looked at by the next cpool__admission_next */
   CPOOL__ORIGIN_STARVED, /* the total or the closing limit binds, and it has no place at all */
   CPOOL__ORIGIN_HUNGRY   /* the same, and it has some */
+};
+
+/* See pool/stock. */
+struct cpool__stock {
+  struct cpool__link link;     /* in admission->short_of_stock */
+  struct cpool__group *group;  /* whose connections are made ahead: that of the latest waiter; NULL: of none */
+  int32_t wanted, ahead_count; /* places; those that are being connected for nobody yet */
+  uint32_t failure_count;      /* since one proved of use */
+  bool held;                   /* after a failure, until cpool__stock_release */
 };
 
 struct cpool__origin_policy {
@@ -96,11 +112,13 @@ struct cpool__origin_policy {
   int32_t place_count, idle_count, busy_count, shared_count, waiting_count; /* shared ones are busy */
   struct cpool__waiter *latest[CPOOL__AHEAD]; /* a ring: who came last, if still waiting */
   uint32_t arrival_count;
+  struct cpool__stock stock;
 };
 
 struct cpool__admission {
   struct cpool__list ready, starved, hungry; /* origins */
   struct cpool__list idle;                   /* places of all origins, least recently used first */
+  struct cpool__list short_of_stock;         /* origins, perhaps: to be looked at by cpool__stock_next */
   int32_t limit, closing_limit;
   int32_t place_count, idle_count, busy_count, closing_count;
   int32_t spare_count; /* idle places of origins that have no waiter */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "pool/admission.h"
+#include "pool/stock.h"
 
 enum { ORIGINS = 4, GROUPS_EACH = 3, GROUPS = ORIGINS * GROUPS_EACH, WAITERS = 20, PLACES = 12, LIMIT_MAX = 6 };
 
@@ -20,7 +21,12 @@ struct model {
   /* the shadow */
   int64_t arrived_at[WAITERS]; /* less is earlier; 0: does not wait */
   int64_t idle_at[PLACES];     /* less is longer ago */
-  int64_t clock, front_clock;
+  int64_t useful_at[PLACES];   /* idle ones: less is to be used later, below 0 those that were never used */
+  bool connecting[PLACES], ahead[PLACES];
+  struct cpool__group *last_group[ORIGINS]; /* of the last to arrive */
+  int wanted[ORIGINS];
+  bool held[ORIGINS], failed[ORIGINS];
+  int64_t clock, front_clock, back_clock;
   int closing_count;
   const uint8_t *bytes;
   size_t left;
@@ -30,7 +36,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define CHECK(condition) ((condition) ? (void) 0 : give_up(#condition, __LINE__))
 
-static void give_up(const char *condition, int line)
+__attribute__((noreturn)) static void give_up(const char *condition, int line)
 {
   fprintf(stderr, "fuzz_admission.c:%d: not so: %s\n", line, condition);
   abort();
@@ -52,9 +58,10 @@ static int origin_index(const struct model *m, const struct cpool__group *group)
 /* ---- What the shadow says ---- */
 
 struct view { /* of one origin */
-  int place_count, idle_count, busy_count, waiting_count;
+  int place_count, idle_count, busy_count, waiting_count, connecting_count, ahead_count;
+  bool capped;  /* no further connection may be begun to be made */
   int head;     /* waiter; -1: none */
-  int head_use; /* the most recently used idle place of the head's group; -1: none */
+  int head_use; /* the most recently used idle place of the head's group that may be used; -1: none */
 };
 
 static struct view view_of(const struct model *m, int org)
@@ -73,13 +80,18 @@ static struct view view_of(const struct model *m, int org)
       continue;
     view.place_count++;
     view.busy_count += place->state == CPOOL__PLACE_BUSY;
+    view.connecting_count += m->connecting[i];
+    view.ahead_count += m->ahead[i];
     if (place->state != CPOOL__PLACE_IDLE)
       continue;
     view.idle_count++;
     if (view.head >= 0 && place->group == m->waiters[view.head].group &&
-        (view.head_use < 0 || m->idle_at[i] > m->idle_at[view.head_use]))
+        (view.head_use < 0 || m->useful_at[i] > m->useful_at[view.head_use]))
       view.head_use = i;
   }
+  view.capped = view.connecting_count >= m->origins[org].connecting_limit;
+  if (view.capped && view.head_use >= 0 && m->places[view.head_use].raw)
+    view.head_use = -1;
   return view;
 }
 
@@ -102,6 +114,8 @@ static void check_counts(const struct model *m)
     struct view view = view_of(m, org);
     CHECK(origin->place_count == view.place_count && origin->idle_count == view.idle_count);
     CHECK(origin->busy_count == view.busy_count && origin->waiting_count == view.waiting_count);
+    CHECK(origin->connecting_count == view.connecting_count && origin->stock.ahead_count == view.ahead_count);
+    CHECK(origin->stock.wanted > 0 || !cpool__link_in(&origin->stock.link));
     CHECK(length_of(&origin->waiters) == view.waiting_count && length_of(&origin->idle) == view.idle_count);
     CHECK(cpool__link_in(&origin->link) == (origin->state != CPOOL__ORIGIN_QUIET));
     CHECK(view.waiting_count > 0 || view.place_count > 0 || origin->state == CPOOL__ORIGIN_QUIET);
@@ -183,6 +197,8 @@ static void check_none(const struct model *m)
     if (view.head < 0)
       continue;
     CHECK(view.head_use < 0);
+    if (view.capped)
+      continue;
     if (below)
       CHECK(closing_holds || (adm->place_count >= adm->limit && adm->idle_count == 0));
     else
@@ -192,13 +208,16 @@ static void check_none(const struct model *m)
 
 /* ---- Calls ---- */
 
-static void open_at(struct model *m, struct cpool__group *group)
+static int open_at(struct model *m, struct cpool__group *group)
 {
   for (int i = 0; i < PLACES; i++) {
     if (m->places[i].state != CPOOL__PLACE_NONE)
       continue;
+    CHECK(!view_of(m, origin_index(m, group)).capped);
     cpool__place_open(&m->adm, &m->places[i], group);
-    return;
+    m->connecting[i] = true;
+    m->places[i].raw = draw(m, 2) != 0;
+    return i;
   }
   give_up("fewer places are open than any limit", __LINE__);
 }
@@ -207,6 +226,7 @@ static void close_place(struct model *m, struct cpool__place *place, bool closin
 {
   m->closing_count += closing && place->state != CPOOL__PLACE_NONE;
   cpool__place_close(&m->adm, place, closing);
+  m->connecting[place - m->places] = m->ahead[place - m->places] = false;
 }
 
 static bool decide(struct model *m)
@@ -230,9 +250,12 @@ static bool decide(struct model *m)
   case CPOOL__DECISION_REUSE: {
     int used = (int) (decision.place - m->places);
     CHECK(before[used].state == CPOOL__PLACE_IDLE && decision.place->state == CPOOL__PLACE_BUSY);
+    CHECK(!before[used].raw || !view.capped);
+    m->connecting[used] |= before[used].raw;
     CHECK(decision.place->group == group && decision.place->turn_count == before[used].turn_count + 1);
     for (int i = 0; i < PLACES; i++)
-      CHECK(m->places[i].state != CPOOL__PLACE_IDLE || m->places[i].group != group || m->idle_at[i] < m->idle_at[used]);
+      CHECK(m->places[i].state != CPOOL__PLACE_IDLE || m->places[i].group != group ||
+            m->useful_at[i] < m->useful_at[used]);
     break;
   }
   case CPOOL__DECISION_OPEN:
@@ -240,7 +263,7 @@ static bool decide(struct model *m)
     CHECK(m->adm.place_count < m->adm.limit && group->origin->place_count < group->origin->limit);
     CHECK(m->adm.closing_count < m->adm.closing_limit);
     if (draw(m, 16) != 0) /* else the caller had no memory for it */
-      open_at(m, group);
+      (void) open_at(m, group);
     break;
   case CPOOL__DECISION_EVICT:
     check_evict(m, (int) (decision.place - m->places));
@@ -266,6 +289,7 @@ static void wait_or_leave(struct model *m, unsigned op)
   } else {
     cpool__admission_wait(&m->adm, &m->waiters[i], group);
     m->arrived_at[i] = ++m->clock;
+    m->last_group[origin_index(m, group)] = group;
   }
 }
 
@@ -275,13 +299,77 @@ static void turn_place(struct model *m, unsigned op)
   struct cpool__place *place = &m->places[first];
   for (unsigned i = 0; i < PLACES && place->state == CPOOL__PLACE_NONE; i++)
     place = &m->places[(first + i) % PLACES];
+  int i = (int) (place - m->places);
   if (op == 0) {
     close_place(m, place, draw(m, 2) != 0);
   } else if (place->state == CPOOL__PLACE_BUSY || (place->state == CPOOL__PLACE_DIALLING && op == 1)) {
+    bool unused = place->state == CPOOL__PLACE_DIALLING || m->ahead[i];
     cpool__place_idle(&m->adm, place);
-    m->idle_at[place - m->places] = ++m->clock;
-  } else if (place->state == CPOOL__PLACE_DIALLING || (place->state == CPOOL__PLACE_IDLE && op == 1)) {
+    m->idle_at[i] = ++m->clock;
+    m->useful_at[i] = unused ? --m->back_clock : m->clock;
+    m->connecting[i] = m->ahead[i] = false;
+  } else if (place->state == CPOOL__PLACE_DIALLING || (place->state == CPOOL__PLACE_IDLE && op == 1 && !place->raw)) {
     cpool__place_busy(&m->adm, place);
+  }
+}
+
+/* ---- Stock ---- */
+
+static bool is_short(const struct model *m, int org)
+{
+  struct view view = view_of(m, org);
+  int pace = m->failed[org] ? 1 : (int) (((int64_t) m->origins[org].connecting_limit + 1) / 2);
+  return m->wanted[org] > 0 && m->last_group[org] != NULL && !m->held[org] && view.head < 0 &&
+         view.idle_count + view.ahead_count < m->wanted[org] && view.place_count < m->origins[org].limit &&
+         view.connecting_count < pace && m->adm.place_count < m->adm.limit &&
+         m->adm.closing_count < m->adm.closing_limit;
+}
+
+static bool stock(struct model *m)
+{
+  struct cpool__group *group = cpool__stock_next(&m->adm);
+  if (group == NULL) {
+    for (int org = 0; org < ORIGINS; org++)
+      CHECK(!is_short(m, org));
+    return false;
+  }
+  CHECK(is_short(m, origin_index(m, group)) && m->last_group[origin_index(m, group)] == group);
+  int i = open_at(m, group);
+  cpool__place_ahead(&m->adm, &m->places[i], true);
+  m->ahead[i] = true;
+  check_counts(m);
+  return true;
+}
+
+static void turn_stock(struct model *m)
+{
+  int org = (int) draw(m, ORIGINS);
+  struct cpool__origin_policy *origin = &m->origins[org];
+  switch (draw(m, 5)) {
+  case 0:
+    m->wanted[org] = (int) draw(m, LIMIT_MAX + 1);
+    cpool__stock_want(&m->adm, origin, m->wanted[org]);
+    break;
+  case 1: {
+    bool waits = cpool__stock_failed(origin, draw(m, 256)) > 0;
+    CHECK(waits == (m->wanted[org] > 0 && !m->held[org]));
+    m->held[org] |= waits;
+    m->failed[org] |= waits;
+    break;
+  }
+  case 2:
+    cpool__stock_release(&m->adm, origin);
+    m->held[org] = false;
+    break;
+  case 3:
+    cpool__stock_proved(&m->adm, origin);
+    m->failed[org] = false;
+    break;
+  case 4:
+    cpool__stock_forget(&m->groups[org * GROUPS_EACH]);
+    if (m->last_group[org] == &m->groups[org * GROUPS_EACH])
+      m->last_group[org] = NULL;
+    break;
   }
 }
 
@@ -293,18 +381,20 @@ static void try_open(struct model *m)
   if (m->places[i].state != CPOOL__PLACE_NONE)
     return;
   bool may = adm->place_count < adm->limit && group->origin->place_count < group->origin->limit &&
-             adm->closing_count < adm->closing_limit;
+             adm->closing_count < adm->closing_limit && !view_of(m, origin_index(m, group)).capped;
   bool wanted = false;
   for (int org = 0; org < ORIGINS; org++)
-    wanted |= m->origins[org].waiting_count > 0 && m->origins[org].place_count < m->origins[org].limit;
+    wanted |= m->origins[org].waiting_count > 0 && m->origins[org].place_count < m->origins[org].limit &&
+              !view_of(m, org).capped;
   bool opened = cpool__place_try_open(&m->adm, &m->places[i], group);
+  m->connecting[i] = opened;
   CHECK(!opened || (may && !wanted));
   CHECK(opened || !may || adm->waiting_count > 0 || !cpool__list_empty(&adm->ready));
 }
 
 static void step(struct model *m)
 {
-  unsigned op = draw(m, 32);
+  unsigned op = draw(m, 36);
   if (op < 10)
     wait_or_leave(m, op);
   else if (op < 18)
@@ -322,7 +412,13 @@ static void step(struct model *m)
   else if (op == 30)
     cpool__admission_limits(&m->adm, 1 + (int32_t) draw(m, LIMIT_MAX), 1 + (int32_t) draw(m, LIMIT_MAX));
   else if (op == 31)
-    cpool__origin_limit(&m->adm, &m->origins[draw(m, ORIGINS)], 1 + (int32_t) draw(m, LIMIT_MAX), INT32_MAX);
+    cpool__origin_limit(&m->adm, &m->origins[draw(m, ORIGINS)], 1 + (int32_t) draw(m, LIMIT_MAX),
+                        draw(m, 2) != 0 ? INT32_MAX : 1 + (int32_t) draw(m, LIMIT_MAX));
+  else if (op == 32)
+    turn_stock(m);
+  else if (op >= 33)
+    while (decide(m) || stock(m))
+      continue;
   check_counts(m);
 }
 
@@ -349,7 +445,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
   }
   for (int i = 0; i < PLACES; i++)
     close_place(m, &m->places[i], false);
+  for (int i = 0; i < ORIGINS; i++)
+    cpool__stock_want(&m->adm, &m->origins[i], 0);
   check_counts(m);
+  CHECK(cpool__list_empty(&m->adm.short_of_stock));
   free(m);
   return 0;
 }
