@@ -14,6 +14,8 @@
 #include "http/request.h"
 #include "http/tls.h"
 #include "http/transfer.h"
+#include "http/warm.h"
+#include "pool/stock.h"
 
 /* Which states may follow which, as bits. */
 #ifndef NDEBUG
@@ -261,6 +263,7 @@ void cpool__conn_end(struct cpool__conn *conn)
     cpool__conn_unreserve(conn);
   } else { /* a dialled socket that nobody took */
     conn->waited = true;
+    conn->place.raw = cpool__origin_encrypted(conn->route->origin);
     cpool__place_idle(&pool->admission, &conn->place);
     conn->life.idle_since_ms = cpool__runtime_now_ms(pool->rt);
     cpool__idle_begin(conn);
@@ -274,6 +277,8 @@ void cpool__conn_retire(struct cpool__conn *conn, enum cpool__close_reason reaso
   assert(conn->state == CPOOL__CONN_IDLE || conn->state == CPOOL__CONN_STOCK);
   cpool__idle_end(conn);
   conn->reason = reason;
+  if (conn->waited)
+    cpool__warm_lost(conn);
   if (!conn->in_curl) {
     cpool__conn_gone(conn);
     return;
@@ -300,6 +305,8 @@ static void leave_tables(struct cpool__conn *conn)
   /* its place goes with the record, at the end of the transfer: a request that waits for a full listener keeps it */
   bool unconnected = conn->unix_socket && conn->owner != NULL && conn->life.request_count == 0;
   cpool__idle_end(conn);
+  if (conn->waited) /* before its place is free: another one is not to be made at once */
+    cpool__warm_lost(conn);
   if (conn->state == CPOOL__CONN_CLOSING) {
     conn->route->identity->curl->closing_count--;
     cpool__link_remove(&conn->closing_link);

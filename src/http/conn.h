@@ -62,7 +62,7 @@ struct cpool__conn {
   bool in_curl;                    /* libcurl has it and will close it */
   bool unix_socket;
   bool http2;  /* known since its first request was about to be sent */
-  bool waited; /* connected, and kept for a request to come, before its first one */
+  bool waited; /* kept, or being made, for a request to come, and none has */
   uint16_t local_port;
   uint64_t heard_ms; /* HTTP/2: when its socket last had something to read */
   ino_t inode;       /* of the socket: libcurl 7 closes one whose connect it found failed without a word */
@@ -113,6 +113,10 @@ void cpool__count_opened(struct cpool__route *route);
 void cpool__count_closed(cpool_http *pool, enum cpool__close_reason reason);
 
 /* idle.c: the watch over connections without a request */
+
+/* More idle connections than this in one multi handle and libcurl's own check of them, once a second, shows in the latency of a request. */
+enum { CPOOL__IDLE_PER_IDENTITY = 1000 };
+
 void cpool__idle_begin(struct cpool__conn *conn);
 void cpool__idle_end(struct cpool__conn *conn);
 /* Its time to go is looked up again, soon. */

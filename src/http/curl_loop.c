@@ -20,6 +20,7 @@
 #include "http/pool.h"
 #include "http/request.h"
 #include "http/transfer.h"
+#include "http/warm.h"
 
 /* libcurl looks at its idle connections when a transfer starts, at most once in 1000 ms. */
 enum { PRUNE_AFTER_MS = 1001 };
@@ -358,6 +359,7 @@ void cpool__curl_free(struct cpool__curl *curl, int reason)
     if (dialling->route->identity == curl->identity)
       cpool__dialling_cancel(dialling);
   }
+  cpool__warm_stop(curl);
   if (curl->pruner != NULL)
     cpool__transfer_free(curl->pruner);
   drop_reaped(curl);

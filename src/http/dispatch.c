@@ -11,6 +11,8 @@
 #include "http/pool.h"
 #include "http/request.h"
 #include "http/transfer.h"
+#include "http/warm.h"
+#include "pool/stock.h"
 
 static void dialling_free(struct cpool__dialling *dialling)
 {
@@ -36,14 +38,24 @@ void cpool__dialling_cancel(struct cpool__dialling *dialling)
   dialling_free(dialling);
 }
 
-static void on_orphan_time(struct cpool__timer *timer)
+static void on_time(struct cpool__timer *timer)
 {
-  cpool__dialling_cancel(cpool__container_of(timer, struct cpool__dialling, timer));
+  struct cpool__dialling *dialling = cpool__container_of(timer, struct cpool__dialling, timer);
+  struct cpool__origin *org = dialling->route->origin;
+  cpool__warm_failed(org);
+  cpool__dialling_cancel(dialling);
+}
+
+static void limit_time(struct cpool__dialling *dialling)
+{
+  cpool_http *pool = dialling->route->origin->pool;
+  int64_t limit = cpool__limit64(pool->options.connect_timeout_ms);
+  if (limit != INT64_MAX)
+    cpool__runtime_arm(pool->rt, &dialling->timer, cpool__runtime_now_ms(pool->rt) + (uint64_t) limit, on_time);
 }
 
 void cpool__dialling_orphan(struct cpool__dialling *dialling)
 {
-  cpool_http *pool = dialling->route->origin->pool;
   dialling->req->dialling = NULL;
   cpool__link_remove(&dialling->req->dial_link);
   dialling->req = NULL;
@@ -51,9 +63,8 @@ void cpool__dialling_orphan(struct cpool__dialling *dialling)
     dialling_free(dialling);
     return;
   }
-  int64_t limit = cpool__limit64(pool->options.connect_timeout_ms);
-  if (limit != INT64_MAX)
-    cpool__runtime_arm(pool->rt, &dialling->timer, cpool__runtime_now_ms(pool->rt) + (uint64_t) limit, on_orphan_time);
+  cpool__place_ahead(&dialling->route->origin->pool->admission, &dialling->conn->place, true);
+  limit_time(dialling);
 }
 
 static bool on_grant(struct cpool__dial *dial)
@@ -125,9 +136,11 @@ static void connected(struct cpool__dialling *dialling)
     return;
   }
   if (req == NULL) {
-    cpool__conn_end(conn);
+    if (conn->route->origin->policy.waiting_count > 0 || !cpool__warm_up(conn))
+      cpool__conn_end(conn);
     return;
   }
+  cpool__place_ahead(&pool->admission, &conn->place, false);
   if (!cpool__transfer_start(req, conn)) {
     cpool__conn_end(conn);
     cpool__request_fail(req, CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, 0, CPOOL_ERROR_NOTHING_SENT, "no memory for a transfer");
@@ -151,6 +164,8 @@ static void on_done(struct cpool__dial *dial)
     error.flags |= CPOOL_ERROR_RETRIABLE;
   snprintf(dialling->route->origin->last_error, sizeof dialling->route->origin->last_error, "%s",
            cpool_status_name(error.status));
+  if (req == NULL)
+    cpool__warm_failed(dialling->route->origin);
   dialling_free(dialling);
   if (req != NULL)
     cpool__request_finish(req, &error);
@@ -161,43 +176,71 @@ static const struct cpool__dial_owner dial_owner = {.grant = on_grant,
                                                     .closed = on_closed,
                                                     .done = on_done};
 
-static void dial(struct cpool__request *req, struct cpool__conn *conn)
+/* What a proxy makes of a name is not seen here. */
+static bool forbidden(const struct cpool__route *route)
 {
-  cpool_http *pool = req->pool;
+  return route->origin->proxy != CPOOL__PROXY_NONE && route->origin->inside &&
+         route->identity->address_policy == CPOOL_ADDRESS_PUBLIC;
+}
+
+/* NULL: out of memory, the record is gone. */
+static struct cpool__dialling *dial(struct cpool__conn *conn)
+{
+  cpool_http *pool = conn->pool;
+  struct cpool__route *route = conn->route;
+  struct cpool__dialling *dialling = cpool__calloc(1, sizeof *dialling);
+  if (dialling == NULL) {
+    cpool__conn_free(conn, CPOOL__CLOSE_DIAL);
+    return NULL;
+  }
+  dialling->route = route;
+  cpool__route_use(route);
+  dialling->conn = conn;
+  dialling->dial.rt = pool->rt;
+  dialling->dial.resolver = pool->resolver;
+  dialling->dial.owner = &dial_owner;
+  dialling->dial.host = route->origin->host;
+  dialling->dial.port = route->origin->port;
+  dialling->dial.policy = route->identity->address_policy;
+  dialling->dial.race_delay_ms = pool->options.race_delay_ms;
+  dialling->dial.prefer_family = route->origin->prefer_family;
+  cpool__list_push_back(&pool->dials, &dialling->link);
+  if (cpool__dial_start(&dialling->dial) == CPOOL_OK)
+    return dialling;
+  dialling_free(dialling);
+  return NULL;
+}
+
+bool cpool__dial_ahead(struct cpool__conn *conn)
+{
+  if (forbidden(conn->route)) {
+    cpool__conn_free(conn, CPOOL__CLOSE_DIAL);
+    return false;
+  }
+  struct cpool__dialling *dialling = dial(conn);
+  if (dialling != NULL)
+    limit_time(dialling);
+  return dialling != NULL;
+}
+
+static void dial_for(struct cpool__request *req, struct cpool__conn *conn)
+{
   struct cpool__route *route = req->route;
-  if (route->origin->proxy != CPOOL__PROXY_NONE && route->origin->inside &&
-      route->identity->address_policy == CPOOL_ADDRESS_PUBLIC) { /* what a proxy makes of a name is not seen here */
+  if (forbidden(route)) {
     cpool__conn_free(conn, CPOOL__CLOSE_DIAL);
     cpool__request_fail(req, CPOOL_EADDRESS, CPOOL_LAYER_CONNECT, 0, CPOOL_ERROR_NOTHING_SENT,
                         "%.200s: the address policy allows public addresses only", route->origin->key);
     return;
   }
-  struct cpool__dialling *dialling = cpool__calloc(1, sizeof *dialling);
-  if (dialling != NULL) {
-    dialling->route = route;
-    cpool__route_use(route);
-    dialling->conn = conn;
-    dialling->dial.rt = pool->rt;
-    dialling->dial.resolver = pool->resolver;
-    dialling->dial.owner = &dial_owner;
-    dialling->dial.host = route->origin->host;
-    dialling->dial.port = route->origin->port;
-    dialling->dial.policy = route->identity->address_policy;
-    dialling->dial.race_delay_ms = pool->options.race_delay_ms;
-    dialling->dial.prefer_family = route->origin->prefer_family;
-    cpool__list_push_back(&pool->dials, &dialling->link);
-    if (cpool__dial_start(&dialling->dial) == CPOOL_OK) {
-      dialling->req = req;
-      req->dialling = dialling;
-      req->state = CPOOL__REQUEST_DIALLING;
-      cpool__list_push_back(&route->dialling, &req->dial_link);
-      return;
-    }
-    dialling_free(dialling);
-  } else {
-    cpool__conn_free(conn, CPOOL__CLOSE_DIAL);
+  struct cpool__dialling *dialling = dial(conn);
+  if (dialling == NULL) {
+    cpool__request_fail(req, CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, 0, CPOOL_ERROR_NOTHING_SENT, "no memory for a dial");
+    return;
   }
-  cpool__request_fail(req, CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, 0, CPOOL_ERROR_NOTHING_SENT, "no memory for a dial");
+  dialling->req = req;
+  req->dialling = dialling;
+  req->state = CPOOL__REQUEST_DIALLING;
+  cpool__list_push_back(&route->dialling, &req->dial_link);
 }
 
 static void open_place(cpool_http *pool, struct cpool__request *req)
@@ -213,7 +256,7 @@ static void open_place(cpool_http *pool, struct cpool__request *req)
   cpool__place_open(&pool->admission, &conn->place, &req->route->group);
   cpool__origin_touch(req->route->origin);
   if (req->route->identity->unix_socket_path == NULL) {
-    dial(req, conn);
+    dial_for(req, conn);
     return;
   }
   conn->unix_socket = true; /* libcurl connects it: a unix socket connects at once or not at all */
@@ -225,7 +268,8 @@ static void open_place(cpool_http *pool, struct cpool__request *req)
 
 static void reuse_place(struct cpool__request *req, struct cpool__conn *conn)
 {
-  if (conn->in_curl && !conn->http2 && cpool__request_wants_new(req)) { /* its place goes to a new connection */
+  if ((conn->in_curl || conn->waited) && !conn->http2 &&
+      cpool__request_wants_new(req)) { /* its place goes to a new connection */
     cpool__place_idle(&conn->pool->admission, &conn->place);
     cpool__conn_retire(conn, CPOOL__CLOSE_EVICTED);
     cpool__admission_wait_first(&req->pool->admission, &req->waiter, &req->route->group);
@@ -259,6 +303,7 @@ void cpool__dispatch(struct cpool__task *task)
         decision.waiter != NULL ? cpool__container_of(decision.waiter, struct cpool__request, waiter) : NULL;
     switch (decision.kind) {
     case CPOOL__DECISION_NONE:
+      cpool__warm_fill(pool);
       return;
     case CPOOL__DECISION_REUSE:
       reuse_place(req, cpool__conn_of_place(decision.place));

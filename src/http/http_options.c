@@ -95,6 +95,10 @@ static const struct cpool__option option_rows[] = {
      .meaning = "data, type and id of one server-sent event; also one line of the stream"},
     {MS(sse_retry_ms, 100), .standard = 3000, .flags = CPOOL__OPTION_LIVE,
      .meaning = "from the end of a stream of events until it is asked for again, unless the server says otherwise"},
+    {COUNT(min_idle_per_host, 1, 1000), .standard = CPOOL_OFF, .flags = CPOOL__OPTION_LIVE | CPOOL__OPTION_OFF,
+     .meaning = "connections to each host that requests can take at once: what is missing is made ahead of them"},
+    {FIELD(warm_up_request), .type = CPOOL__OPTION_TEXT, .unit = "", .standard_text = "none",
+     .meaning = "`HEAD /path`: sent on https connections that are made ahead and do not speak HTTP/2"},
     {.key = NULL},
 };
 
@@ -106,6 +110,24 @@ int cpool_http_options_set(cpool_http_options *options, const char *key, const c
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "cpool_http_options: %s",
                          options == NULL ? "NULL" : "its size field is not set; call its _init first");
   return cpool__options_set(&cpool__http_option_table, options, options->size, key, value);
+}
+
+int cpool__http_warm_up_check(const char *warm_up)
+{
+  static const char *const methods[] = {"GET /", "HEAD /", "OPTIONS /", "OPTIONS *"};
+  const char *target = NULL;
+  for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
+    if (strncmp(warm_up, methods[i], strlen(methods[i])) == 0)
+      target = warm_up + strlen(methods[i]) - 1;
+  bool valid = target != NULL && strlen(warm_up) < CPOOL__WARM_UP_BYTES && (target[0] == '/' || target[1] == '\0');
+  for (const char *at = target; valid && *at != '\0'; at++)
+    valid = *at > ' ' && *at <= '~' && *at != '#';
+  if (!valid)
+    return cpool__refuse(
+        CPOOL_EINVAL, CPOOL_LAYER_CALLER,
+        "http option warm_up_request: \"%.64s\" is no GET, HEAD or OPTIONS with a target below %d bytes", warm_up,
+        CPOOL__WARM_UP_BYTES);
+  return CPOOL_OK;
 }
 
 static int check_texts(const cpool_http_options *own)
@@ -120,7 +142,9 @@ static int check_texts(const cpool_http_options *own)
   if (own->user_agent != NULL && strlen(own->user_agent) > USER_AGENT_BYTES)
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "http option user_agent: longer than %d bytes",
                          USER_AGENT_BYTES);
-  return CPOOL_OK;
+  return own->warm_up_request != NULL && own->warm_up_request[0] != '\0'
+             ? cpool__http_warm_up_check(own->warm_up_request)
+             : CPOOL_OK;
 }
 
 int cpool__http_options_make(cpool_http_options *out, const cpool_http_options *caller)
@@ -146,9 +170,11 @@ int cpool__http_options_make(cpool_http_options *out, const cpool_http_options *
   own.dns_hosts_file = cpool__strdup(given.dns_hosts_file);
   own.dns_resolv_conf_file = cpool__strdup(given.dns_resolv_conf_file);
   own.user_agent = cpool__strdup(given.user_agent);
+  own.warm_up_request = cpool__strdup(given.warm_up_request);
   if ((given.dns_servers != NULL && own.dns_servers == NULL) ||
       (given.dns_hosts_file != NULL && own.dns_hosts_file == NULL) ||
-      (given.dns_resolv_conf_file != NULL && own.dns_resolv_conf_file == NULL) || own.user_agent == NULL) {
+      (given.dns_resolv_conf_file != NULL && own.dns_resolv_conf_file == NULL) || own.user_agent == NULL ||
+      (given.warm_up_request != NULL && own.warm_up_request == NULL)) {
     cpool__http_options_fini(&own);
     return cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "no memory for the pool's options");
   }
@@ -162,7 +188,9 @@ void cpool__http_options_fini(cpool_http_options *options)
   cpool__free((char *) options->dns_hosts_file);
   cpool__free((char *) options->dns_resolv_conf_file);
   cpool__free((char *) options->user_agent);
-  options->dns_servers = options->dns_hosts_file = options->dns_resolv_conf_file = options->user_agent = NULL;
+  cpool__free((char *) options->warm_up_request);
+  options->dns_servers = options->dns_hosts_file = options->dns_resolv_conf_file = options->user_agent =
+      options->warm_up_request = NULL;
 }
 
 int32_t cpool__limit32(int32_t value)

@@ -10,6 +10,9 @@
 
 extern const struct cpool__option_table cpool__http_option_table;
 
+/* "METHOD target", see http/warm.h. CPOOL_EINVAL (recorded). */
+enum { CPOOL__WARM_UP_BYTES = 512 };
+int cpool__http_warm_up_check(const char *warm_up);
 /* A resolved copy of the caller's options (NULL: defaults), its texts owned by it; user_agent is never NULL in it.
  * CPOOL_EINVAL, CPOOL_ENOMEM (both recorded); *out is untouched on failure. */
 int cpool__http_options_make(cpool_http_options *out, const cpool_http_options *caller);

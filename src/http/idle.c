@@ -10,15 +10,12 @@
 #include "http/curl_loop.h"
 #include "http/pool.h"
 
-/* More idle connections than this in one multi handle and libcurl's own check of them, once a second, shows in the latency of a request. */
-enum { IDLE_PER_IDENTITY = 1000 };
-
 static void on_time(struct cpool__timer *timer)
 {
   struct cpool__conn *conn = cpool__container_of(timer, struct cpool__conn, timer);
   enum cpool__janitor_reason why;
   uint64_t due = cpool__janitor_idle_due(&conn->life, &conn->route->origin->rules, &why);
-  if (conn->in_curl && conn->route->identity->curl->idle_count > IDLE_PER_IDENTITY) {
+  if (conn->in_curl && conn->route->identity->curl->idle_count > CPOOL__IDLE_PER_IDENTITY) {
     cpool__conn_retire(conn, CPOOL__CLOSE_EVICTED);
     return;
   }
@@ -37,7 +34,7 @@ void cpool__idle_begin(struct cpool__conn *conn)
   enum cpool__janitor_reason why;
   uint64_t due = cpool__janitor_idle_due(&conn->life, &conn->route->origin->rules, &why);
   cpool__poller_want(cpool__runtime_poller(conn->pool->rt), conn->fd, EPOLLIN);
-  if (conn->in_curl && ++conn->route->identity->curl->idle_count > IDLE_PER_IDENTITY)
+  if (conn->in_curl && ++conn->route->identity->curl->idle_count > CPOOL__IDLE_PER_IDENTITY)
     due = 0;
   if (due != UINT64_MAX)
     cpool__runtime_arm(conn->pool->rt, &conn->timer, due, on_time);

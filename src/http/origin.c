@@ -15,6 +15,7 @@
 #include "http/http_options.h"
 #include "http/overrides.h"
 #include "http/pool.h"
+#include "pool/stock.h"
 
 _Static_assert(sizeof(cpool_origin_stats) ==
                    sizeof(((cpool_origin_stats *) 0)->origin) + CPOOL__ORIGIN_WORDS * sizeof(uint64_t),
@@ -33,6 +34,8 @@ static void configure(struct cpool__origin *org)
   cpool__http_janitor_rules(&own, &org->rules);
   cpool__origin_limit(&org->pool->admission, &org->policy, cpool__limit32(own.max_connections_per_host),
                       cpool__limit32(own.max_connecting_per_host));
+  cpool__stock_want(&org->pool->admission, &org->policy,
+                    org->local || own.min_idle_per_host == CPOOL_OFF ? 0 : own.min_idle_per_host);
   for (struct cpool__link *link = cpool__list_first(&org->policy.idle); link != NULL;
        link = cpool__list_next(&org->policy.idle, link))
     cpool__idle_rules_changed(cpool__conn_of_place(cpool__container_of(link, struct cpool__place, own_link)));
@@ -50,6 +53,8 @@ static void forget(struct cpool__origin *org)
   cpool__table_remove(&pool->origins, &org->entry);
   pool->origin_count--;
   org->forgotten = true;
+  cpool__stock_want(&pool->admission, &org->policy, 0);
+  cpool__runtime_disarm(pool->rt, &org->warm_timer);
 }
 
 static void origin_free(struct cpool__origin *org)
@@ -106,6 +111,7 @@ static int origin_new(cpool_http *pool, const struct cpool__authority *authority
   org->pool = pool;
   org->tls = authority->tls;
   org->proxy = kind;
+  org->local = proxy == NULL && len > strlen(authority->origin);
   org->port = port;
   org->inside = cpool__address_parse(&address, authority->host, authority->port) && !cpool__address_public(&address);
   org->literal = cpool__address_parse(&address, host, port);
@@ -235,6 +241,7 @@ void cpool__route_unuse(struct cpool__route *route)
 void cpool__route_free(struct cpool__route *route)
 {
   assert(route->use_count == 0 && cpool__list_empty(&route->dialling));
+  cpool__stock_forget(&route->group);
   cpool__link_remove(&route->link);
   cpool__link_remove(&route->identity_link);
   cpool__free(route);

@@ -42,6 +42,7 @@ struct cpool__origin {
   bool forgotten;
   bool tls;
   enum cpool__proxy_kind proxy; /* what its key says behind "via" */
+  bool local;                   /* behind a unix socket */
   bool inside;                  /* the URL's host is an address, and not a public one */
   bool literal;                 /* `host` is an address */
   uint16_t port;
@@ -50,6 +51,7 @@ struct cpool__origin {
   char *host; /* to connect to, the proxy's if there is one; in the key's block */
   uint64_t requests, succeeded, failed, opened, reused; /* the first less the next two are in flight */
   char last_error[64];                                  /* of its dials, for the text of a queue timeout */
+  struct cpool__timer warm_timer;                       /* the next try to make a connection ahead, after a failure */
   _Atomic uint64_t row[CPOOL__ORIGIN_WORDS];
   char key[]; /* "https://host:port", with " via /path" for a unix socket or " via URL" for a proxy */
 };
@@ -72,7 +74,7 @@ struct cpool__route {
 };
 
 int cpool__origin_same(const struct cpool__table_entry *entry, const void *key, size_t len); /* for pool->origins */
-/* For a request, which uses it at once. Finds or makes, and forgets an origin without requests if it needs the room.
+/* For a request, or another one who uses it at once. Finds or makes, and forgets an origin without requests if it needs the room.
  * CPOOL_EFULL: max_origins are in use; CPOOL_ENOMEM. */
 int cpool__route_get(cpool_http *pool, const struct cpool__authority *authority, struct cpool__identity *identity,
                      struct cpool__route **out);

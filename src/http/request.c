@@ -17,6 +17,7 @@
 #include "http/stream.h"
 #include "http/transfer.h"
 #include "http/upload.h"
+#include "http/warm.h"
 
 enum { RETRY_MAX_MS = 50 }; /* between two tries to connect to a full unix listener */
 
@@ -118,6 +119,10 @@ void cpool__request_finish(struct cpool__request *req, const cpool_error *error)
   cpool_runtime *rt = pool->rt;
   uint64_t now_us = cpool__clock_us(); /* as submit_us: a busy turn is long enough to show in a duration */
   assert(req->state != CPOOL__REQUEST_DONE && req->transfer == NULL && req->dialling == NULL);
+  if (req->warms) { /* what became of its connection says how it went */
+    cpool__warm_request_end(req);
+    return;
+  }
   if (req->events != NULL && cpool__events_again(req, error))
     return;
   req->resp.total_us = since(req->submit_us, now_us);
@@ -422,6 +427,10 @@ static void await_stream(struct cpool__request *req)
 
 void cpool__request_repeat(struct cpool__request *req)
 {
+  if (req->warms) { /* another one is made for another connection */
+    cpool__request_finish(req, NULL);
+    return;
+  }
   cpool__response_restart(&req->resp);
   if (req->listener_full) {
     req->listener_full = false;

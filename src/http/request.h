@@ -75,6 +75,7 @@ struct cpool__request {
   struct cpool__transfer *transfer;
   struct cpool__timer total_timer, phase_timer;
   bool pending_counted, repeatable, dispatched, cancelled;
+  bool warms;               /* the pool's own: see warm.h. Without a target it is over when it is about to be sent */
   bool listener_full;       /* its transfer ended for that */
   bool no_stream;           /* or since its HTTP/2 connection takes no more at a time: it waits again, as before */
   uint8_t room_count;       /* failed connects to a unix listener that had room when looked at */

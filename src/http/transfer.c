@@ -298,6 +298,7 @@ bool cpool__transfer_start(struct cpool__request *req, struct cpool__conn *conn)
   cpool__runtime_defer(req->pool->rt,
                        &curl->kick_task); /* libcurl says nothing when it wanted to run at once already */
   cpool__list_push_back(&curl->active, &transfer->link);
+  conn->waited = req->warms;
   cpool__conn_begin(conn, transfer);
   cpool__request_active(req, transfer);
   return true;

@@ -29,6 +29,7 @@ enum cpool__transfer_abort { /* why we made libcurl give up */
                              CPOOL__ABORT_EVENT,    /* a server-sent event is too large */
                              CPOOL__ABORT_TUNNEL,   /* the proxy's answer to CONNECT is too large */
                              CPOOL__ABORT_FOLDED,   /* a head begins with the continuation of no field */
+                             CPOOL__ABORT_WARM,     /* no failure: the handshake was all that was wanted */
                              CPOOL__ABORT_CALLER    /* cancel, timeout, close: the request has its status already */
 };
 

@@ -247,6 +247,20 @@ void cpool__transfer_uses(struct cpool__transfer *transfer, struct cpool__conn *
   }
 }
 
+/* TLS is done, and the connection speaks one of the two. True: nothing more was wanted of it. libcurl keeps one that speaks
+ * HTTP/2 then, and closes the other. */
+static bool warmed(struct cpool__transfer *transfer, struct cpool__conn *conn)
+{
+  if (!transfer->req->warms || (!conn->http2 && transfer->req->target != NULL))
+    return false;
+  if (!conn->http2) {
+    cpool__place_known(&conn->pool->admission, &conn->place, 1);
+    conn->reason = CPOOL__CLOSE_DIAL;
+  }
+  transfer->abort = CPOOL__ABORT_WARM;
+  return true;
+}
+
 /* A request goes out on a connection that it shares with others. */
 static void begin_stream(struct cpool__transfer *transfer, struct cpool__conn *conn)
 {
@@ -288,7 +302,7 @@ static int on_begin(void *user, char *remote_host, char *local_host, int remote_
   }
   bool reused = conn->life.request_count > 0;
   bool tls = cpool__origin_encrypted(conn->route->origin);
-  if (reused && conn->http2) {
+  if (conn->http2) {
     if (conn->place.stream_limit == 0) { /* drained meanwhile */
       transfer->abort = CPOOL__ABORT_STALE;
       return CURL_PREREQFUNC_ABORT;
@@ -300,15 +314,18 @@ static int on_begin(void *user, char *remote_host, char *local_host, int remote_
     cpool__proxy_tunnel_used(transfer);
   /* The last look before sending. Over TLS not at the socket, where a ticket may be on its way: there the look of the
    * dispatch has to do. */
-  if (reused && (tls ? cpool__conn_tls_pending(conn) : cpool__idle_peek(conn))) {
+  if ((reused || transfer->waited) && (tls ? cpool__conn_tls_pending(conn) : cpool__idle_peek(conn))) {
     transfer->abort = CPOOL__ABORT_STALE;
     conn->reason = cpool__idle_verdict(conn);
     return CURL_PREREQFUNC_ABORT;
   }
   if (tls && !reused)
     conn->tls = cpool__tls_of(transfer->easy);
-  if (!reused && conn->route->origin->tls && cpool__tls_http2(conn->tls)) {
+  if (!reused && conn->route->origin->tls && cpool__tls_http2(conn->tls))
     cpool__conn_share(conn, transfer);
+  if (warmed(transfer, conn))
+    return CURL_PREREQFUNC_ABORT;
+  if (conn->http2) {
     begin_stream(transfer, conn);
     return CURL_PREREQFUNC_OK;
   }

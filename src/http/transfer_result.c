@@ -22,6 +22,7 @@
 #include "http/tls.h"
 #include "http/transfer.h"
 #include "http/upload.h"
+#include "pool/stock.h"
 
 /* libcurl sends a smaller body together with the head, and counts both as the request's size; from 8.8 on any body. */
 enum { BODY_APART_BYTES = 64 * 1024, BODY_COUNTED_SINCE = 0x080800, TRIES_LOST_STREAMS_SINCE = 0x080000 };
@@ -39,10 +40,12 @@ void cpool__transfer_begun(struct cpool__transfer *transfer, struct cpool__conn 
   if (reused) {
     pool->stats.now.reused++;
     conn->route->origin->reused++;
-  } else {
-    curl_off_t connected = 0, secured = 0;
+  } else if (transfer->fresh_connect && !transfer->waited) {
     resp->dns_us = conn->dns_us;
     resp->connect_us = conn->connect_us;
+  }
+  if (transfer->fresh_connect) { /* the handshake was this one's */
+    curl_off_t connected = 0, secured = 0;
     if (conn->route->origin->tls &&
         curl_easy_getinfo(transfer->easy, CURLINFO_APPCONNECT_TIME_T, &secured) == CURLE_OK &&
         curl_easy_getinfo(transfer->easy, CURLINFO_CONNECT_TIME_T, &connected) == CURLE_OK && secured >= connected)
@@ -50,6 +53,8 @@ void cpool__transfer_begun(struct cpool__transfer *transfer, struct cpool__conn 
     if (conn->tls != NULL && cpool__tls_resumed(conn->tls))
       pool->stats.now.tls_resumed++;
   }
+  if (transfer->waited)
+    cpool__stock_proved(&pool->admission, &conn->route->origin->policy);
   cpool__request_sending(req);
 }
 
@@ -309,6 +314,10 @@ void cpool__transfer_outcome(struct cpool__transfer *transfer, CURLcode code, bo
   bool answered = req->resp.header_count > 0 || req->resp.status_code != 0 || req->resp.body.len > 0;
   bool again = (!sent || req->repeatable) && (req->upload == NULL || !req->upload->touched);
   out->repeat = false;
+  if (transfer->abort == CPOOL__ABORT_WARM) {
+    out->error.status = CPOOL_OK;
+    return;
+  }
   if (req->resp.head_complete &&
       (transfer->abort == CPOOL__ABORT_REDIRECT || transfer->abort == CPOOL__ABORT_ANSWERED ||
        (code == CURLE_OK && transfer->abort == CPOOL__ABORT_NONE))) {
@@ -335,8 +344,10 @@ void cpool__transfer_outcome(struct cpool__transfer *transfer, CURLcode code, bo
   }
   if (http2_outcome(transfer, code, answered, out))
     return;
-  /* the connection was no good: found before sending, by libcurl's attempt to go on elsewhere, or by its end without an answer */
+  /* the connection was no good: found before sending, by libcurl's attempt to go on elsewhere, by its end without an answer,
+   * or it had waited and the peer did not want it any more when TLS began */
   bool stale =
+      (transfer->waited && transfer->begin_count == 0 && code == CURLE_SSL_CONNECT_ERROR) ||
       transfer->abort == CPOOL__ABORT_STALE || transfer->abort == CPOOL__ABORT_REPLAY || transfer->refused_open ||
       (reused && !answered && (code == CURLE_GOT_NOTHING || code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR));
   if (!stale) {

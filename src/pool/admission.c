@@ -220,6 +220,7 @@ static struct cpool__decision serve(struct cpool__admission *adm, struct cpool__
                                     struct cpool__place *place)
 {
   struct cpool__waiter *waiter = first_waiter(origin);
+  assert((place != NULL && !place->raw) || origin->connecting_count < origin->connecting_limit);
   fetch_ahead(waiter);
   take_out(adm, waiter);
   if (place != NULL)

@@ -351,8 +351,11 @@ static void read_and_change(struct run *run)
   assert_true(cpool_http_origins_get(run->pool, &cursor, hosts, sizeof *hosts, 4) >= 0);
   (void) done(run, "origin_set",
               cpool_http_origin_set(run->pool, "http://127.0.0.1:1", "max_connections_per_host", "2"));
+  (void) done(run, "origin_set", cpool_http_origin_set(run->pool, "https://file.test", "warm_up_request", "HEAD /"));
+  (void) done(run, "origin_set", cpool_http_origin_set(run->pool, "https://file.test", "min_idle_per_host", "2"));
   assert_int_equal(cpool_http_options_get(run->pool, &options), CPOOL_OK);
   options.max_connections_per_host = 2;
+  options.min_idle_per_host = 1;
   (void) done(run, "reconfigure", cpool_http_reconfigure(run->pool, &options));
   snprintf(url, sizeof url, "http://127.0.0.1:%u/ok", fault_server_port(run->peers->server));
   int rc = cpool_get(run->session, url, &resp);

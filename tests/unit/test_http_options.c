@@ -51,8 +51,8 @@ static void every_field_but_three_has_a_row(void **state)
     assert_non_null(option->unit);
     assert_non_null(option->meaning);
   }
-  /* queue, on_event and user have none; dns_max_entries leaves a gap of four bytes */
-  assert_int_equal(covered + 3 * sizeof(void *) + 4, sizeof(cpool_http_options));
+  /* queue, on_event and user have none; dns_max_entries and min_idle_per_host leave gaps of four bytes */
+  assert_int_equal(covered + 3 * sizeof(void *) + 8, sizeof(cpool_http_options));
 }
 
 static void a_resolved_copy_resolves_to_itself(void **state)
@@ -171,8 +171,8 @@ static void keys_are_set_from_text(void **state)
 static void only_live_options_may_change(void **state)
 {
   (void) state;
-  static const char *const frozen[] = {"max_identities", "address_policy", "dns_servers",
-                                       "dns_hosts_file", "user_agent",     "dns_resolv_conf_file"};
+  static const char *const frozen[] = {"max_identities", "address_policy",       "dns_servers",    "dns_hosts_file",
+                                       "user_agent",     "dns_resolv_conf_file", "warm_up_request"};
   size_t count = 0;
   for (const struct cpool__option *option = cpool__http_option_table.options; option->key != NULL; option++)
     count += (option->flags & CPOOL__OPTION_LIVE) == 0;
