@@ -42,7 +42,7 @@ quietly cmake -S "$root" -B "$build" ${generator[@]+"${generator[@]}"} -DCMAKE_B
   -DCPOOL_BUILD_TESTS=OFF -DCPOOL_BUILD_EXAMPLES=OFF -DCPOOL_BUILD_BENCH=ON || exit 1
 
 # In the order of the table. client and textbook are run by requests.
-names=(requests stream session stats memory handoff sse admission)
+names=(requests burst stream session stats memory handoff sse admission)
 [ ! -e "$root/bench/storm.c" ] || names+=(storm)
 targets=(bench_client bench_textbook)
 for name in "${names[@]}"; do targets+=("bench_$name"); done
