@@ -372,13 +372,13 @@ CPOOL_API int cpool_http_origin_set(cpool_http *, const char *origin, const char
 /* Connections ahead of requests. With min_idle_per_host a host has at least so many connections that a request can take
  * at once: idle ones, and HTTP/2 ones with streams to spare. From its first request on, or from cpool_http_origin_set, what
  * is missing is made, within all limits and never at another host's expense: for the identity (TLS settings, proxy) that
- * asked last, at first that of the pool's default session. They count as open, and as idle when they are ready; they
- * end as idle ones do, and are replaced.
+ * asked last, at first that of the pool's default session. They count as open, as acquired in a TLS
+ * handshake, and as idle when they are ready; they end as idle ones do, and are replaced.
  *
- *   http, and any proxy's      connected to the host, or to the proxy
- *   https, HTTP/2              TLS is done as well
- *   https, HTTP/1.1            connected; where warm_up_request is set, TLS is done and that request was answered
- *   unix sockets               none are made: a connect there takes no time
+ *   http                connected, to the host or to its proxy
+ *   https, HTTP/2       TLS with the host is done as well, and a proxy's tunnel before it
+ *   https, HTTP/1.1     as http; where warm_up_request is set, TLS is done too, and that request was answered
+ *   unix sockets        none are made: a connect there takes no time
  *
  * warm_up_request is "GET /path", "HEAD /path" or "OPTIONS *": sent without headers of any session, answered by any status;
  * the answer is thrown away, and one of more than 64 KiB ends the connection. It is in no count of requests. At most half of
@@ -715,7 +715,7 @@ typedef struct cpool_response_info {
   int32_t attempts;     /* times the request was begun on a connection; 0: never dispatched */
   int32_t header_count;
   uint64_t connection; /* number of the connection in this pool, from 1; 0: none */
-  /* as enum cpool_http_phase; CPOOL_OFF: did not happen */
+  /* as enum cpool_http_phase; CPOOL_OFF: did not happen, or was done before the request came */
   int64_t queue_us, dns_us, connect_us, tls_us, first_byte_us, total_us;
   uint64_t bytes_sent, bytes_received;
   char remote_address[64]; /* "192.0.2.1:443", "[2001:db8::1]:443" or "unix", a proxy's where there is one; "": none */

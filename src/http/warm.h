@@ -1,10 +1,10 @@
 /* warm: connections made ahead of requests: dialled when pool/stock says so, taken as far as the host allows
  *
- *   plain HTTP, and through any proxy   connected                    (conn STOCK)
- *   HTTP/2 over TLS                     TLS done, no request sent    (conn IDLE: libcurl has it)
- *   HTTP/1.1 over TLS                   connected                    (conn STOCK)
- *     with warm_up_request              that was answered            (conn IDLE)
- *   unix sockets                        none: their connects do not take time
+ *   http                  connected, to the host or the proxy           conn STOCK
+ *   https, HTTP/2         TLS (and the tunnel) done, no request sent    conn IDLE: libcurl has it
+ *   https, HTTP/1.1       connected                                     conn STOCK
+ *     warm_up_request     TLS done, that request answered               conn IDLE
+ *   unix sockets          none: their connects do not take time
  *
  * What libcurl has to do ahead, it does for a request of the pool's own: it has no session, no handle and no event, and
  * is in no count of requests. Loop thread. */

@@ -331,7 +331,7 @@ static void handshakes_on_stock_stay_within_the_cap(void **state)
   eventually(stats_of(f).active_requests == CAP);
   assert_int_equal(stats_of(f).acquired_connections, CAP);
   assert_true(stats_of(f).idle_connections >= 4 * CAP); /* they wait beside them for their turn */
-  for (int i = 0; i < 5 * CAP; i++) { /* each gives its turn to the next */
+  for (int i = 0; i < 5 * CAP; i++) {                   /* each gives its turn to the next */
     assert_int_equal(cpool_cancel(f->pool, ops[i]), CPOOL_OK);
     expect_end(f, ops[i], CPOOL_ECANCELLED);
     assert_in_range(stats_of(f).acquired_connections, 0, CAP);
@@ -679,6 +679,88 @@ static void a_forgotten_host_keeps_no_stock(void **state)
   fault_server_stop(other);
 }
 
+static void it_ends_with_its_identity(void **state)
+{
+  struct pool_fixture *f = *state;
+  struct process *server = nghttpd_start(&(struct nghttpd_options){.certs = certs});
+  struct fault_server *silent = fault_server_start(&(struct fault_options){.behaviour = FAULT_SILENT});
+  assert_true(server != NULL && silent != NULL);
+  open_warm_pool(f, 3, 0);
+  cpool_session *session = session_of(f, CPOOL_HTTP_2);
+  cpool_request req = request_to(f, tls_url(fault_server_port(silent), "/"));
+  cpool_op op = submit_in(session, &req);
+  get_info(f, session, tls_url(process_port(server), "/"));
+  eventually(stats_of(f).idle_connections >= 3 && stats_of(f).acquired_connections == 1 + 3); /* in handshakes */
+  assert_int_equal(cpool_cancel(f->pool, op), CPOOL_OK);
+  expect_end(f, op, CPOOL_ECANCELLED);
+  cpool_session_free(session);
+  eventually(stats_of(f).identities == 1 && stats_of(f).total_connections == 0);
+  uint64_t opened = stats_of(f).opened;
+  get_ok(f, "/ok"); /* another host's stock is made, which theirs would have been before */
+  await_idle(f, 3 + 1);
+  assert_int_equal(stats_of(f).opened, opened + 3 + 1);
+  close_pool(f);
+  process_stop(server);
+  fault_server_stop(silent);
+}
+
+static void proxies_are_connected_ahead(void **state)
+{
+  struct pool_fixture *f = *state;
+  struct fault_proxy *proxy = fault_proxy_start(&(struct fault_proxy_options){0});
+  char url[64];
+  snprintf(url, sizeof url, "http://127.0.0.1:%u", (unsigned) fault_proxy_port(proxy));
+  open_warm_pool(f, 3, 0);
+  cpool_session_options options = session_options();
+  options.proxy = url;
+  cpool_session *session = session_open(f->pool, &options);
+  get_info(f, session, url_of(f, "/close"));
+  eventually(stats_of(f).closed_response == 1);
+  await_idle(f, 3);
+  cpool_response_info info = get_info(f, session, url_of(f, "/close"));
+  assert_int_equal(info.connect_us, CPOOL_OFF);
+  assert_int_equal(info.attempts, 1);
+  eventually(stats_of(f).closed_response == 2);
+  await_idle(f, 3);
+  cpool_session_free(session);
+  close_pool(f);
+  fault_proxy_stop(proxy);
+}
+
+static void a_warm_up_request_is_checked_and_belongs_to_a_host_or_to_all(void **state)
+{
+  static const char *const bad[] = {"POST /",  "HEAD",       "HEAD ok", "GET /a b",
+                                    "GET /#a", "OPTIONS *x", "GET /\t", "get /"};
+  struct pool_fixture *f = *state;
+  struct fault_server *server = fault_server_start(
+      &(struct fault_options){.tls_cert_file = certs->good.cert_file, .tls_key_file = certs->good.key_file});
+  assert_non_null(server);
+  uint16_t port = fault_server_port(server);
+  cpool_http_options options = pool_options();
+  options.warm_up_request = "POST /";
+  assert_int_equal(cpool_http_new(&f->pool, NULL, &options), CPOOL_EINVAL);
+  options.warm_up_request = "HEAD /ok";
+  options.min_idle_per_host = 2;
+  open_pool(f, &options);
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+    assert_refused(cpool_http_origin_set(f->pool, origin_of(port, true), "warm_up_request", bad[i]), CPOOL_EINVAL,
+                   "warm_up_request");
+  set_origin(f, port, true, "warm_up_request", "off");
+  cpool_session *session = session_of(f, CPOOL_HTTP_1_1);
+  get_info(f, session, tls_url(port, "/ok"));
+  await_idle(f, 3);
+  struct fault_counts counts;
+  fault_server_counts(server, &counts);
+  assert_int_equal(counts.by_method[FAULT_HEAD], 0);
+  set_origin(f, port, true, "warm_up_request", NULL); /* the pool's */
+  assert_int_equal(fault_server_drop_all(server), 3);
+  await_idle(f, 2);
+  eventually((fault_server_counts(server, &counts), counts.by_method[FAULT_HEAD] == 2));
+  cpool_session_free(session);
+  close_pool(f);
+  fault_server_stop(server);
+}
+
 static void unix_sockets_have_none(void **state)
 {
   struct pool_fixture *f = *state;
@@ -730,6 +812,9 @@ int main(void)
       POOL_CASE(nothing_is_made_while_the_pool_drains),
       POOL_CASE(a_cancelled_request_leaves_the_stock_as_it_is),
       POOL_CASE(a_forgotten_host_keeps_no_stock),
+      POOL_CASE(it_ends_with_its_identity),
+      POOL_CASE(proxies_are_connected_ahead),
+      POOL_CASE(a_warm_up_request_is_checked_and_belongs_to_a_host_or_to_all),
       POOL_CASE(unix_sockets_have_none),
   };
   return cmocka_run_group_tests_name("warm", tests, group_setup, group_teardown);
