@@ -133,6 +133,23 @@ static void who_waits_comes_first(void **state)
   assert_int_equal(fill(f), 1);
 }
 
+static void who_waits_for_a_shared_connection_comes_first_too(void **state)
+{
+  struct fixture *f = *state;
+  f->groups[0].multiplex = true;
+  cpool__stock_want(&f->adm, &f->hosts[0], 2);
+  assert_int_equal(ask(f, 0, &f->groups[0]).kind, CPOOL__DECISION_OPEN);
+  struct cpool__place *fresh = open_one(f, &f->groups[0]);
+  cpool__place_busy(&f->adm, fresh);
+  assert_int_equal(ask(f, 1, &f->groups[0]).kind, CPOOL__DECISION_NONE);
+  assert_int_equal(fill(f), 0);
+  cpool__place_known(&f->adm, fresh, 3);
+  assert_int_equal(cpool__admission_next(&f->adm).kind, CPOOL__DECISION_REUSE);
+  assert_int_equal(fill(f), 1); /* the shared one takes one more, and counts as one */
+  assert_int_equal(ask(f, 2, &f->groups[0]).kind, CPOOL__DECISION_REUSE);
+  assert_int_equal(fill(f), 1); /* now it is full */
+}
+
 static void half_of_the_connecting_limit_is_left_to_others(void **state)
 {
   struct fixture *f = *state;
@@ -238,6 +255,7 @@ int main(void)
       CASE(as_many_are_made_as_are_wanted),
       CASE(all_limits_bind_and_nothing_is_evicted),
       CASE(who_waits_comes_first),
+      CASE(who_waits_for_a_shared_connection_comes_first_too),
       CASE(half_of_the_connecting_limit_is_left_to_others),
       CASE(used_ones_serve_before_unused_ones),
       CASE(handshakes_that_stock_still_needs_count_as_well),
