@@ -99,6 +99,7 @@ static void a_host_is_warm_from_its_first_request_on(void **state)
   uint64_t first = get_ok(f, "/ok");
   await_idle(f, STOCK + 1);                  /* they were made while it was in use */
   assert_int_equal(get_ok(f, "/ok"), first); /* a used one is preferred, and the others are enough */
+  eventually(stats_of(f).succeeded == 2);
   await_idle(f, STOCK + 1);
   assert_int_equal(stats_of(f).opened, STOCK + 1);
   assert_int_equal(stats_of(f).requests, 2);
@@ -129,8 +130,7 @@ static void what_is_taken_is_made_up_for(void **state)
   for (int i = 0; i < STOCK; i++)
     ask(f, "/hold");
   eventually(counts_of(f).held == STOCK);
-  eventually(stats_of(f).idle_connections == STOCK);
-  assert_int_equal(stats_of(f).acquired_connections, STOCK);
+  eventually(stats_of(f).acquired_connections == STOCK && stats_of(f).idle_connections == STOCK);
   assert_int_equal(fault_server_release(f->server, STOCK), STOCK);
   for (int i = 0; i < STOCK; i++) {
     struct outcome out = take(f);
@@ -637,7 +637,7 @@ static void nothing_is_made_while_the_pool_drains(void **state)
   struct pool_fixture *f = *state;
   open_warm_pool(f, STOCK, 0);
   cpool_op held = ask(f, "/hold");
-  eventually(counts_of(f).held == 1 && stats_of(f).idle_connections == STOCK);
+  eventually(counts_of(f).held == 1 && counts_of(f).open == STOCK + 1 && stats_of(f).idle_connections == STOCK);
   assert_int_equal(cpool_http_close_start(f->pool, DEADLINE_MS), CPOOL_OK);
   assert_int_equal(fault_server_drop_all(f->server), STOCK + 1);
   expect_end(f, held, CPOOL_ERESET);
@@ -753,6 +753,7 @@ static void a_warm_up_request_is_checked_and_belongs_to_a_host_or_to_all(void **
   fault_server_counts(server, &counts);
   assert_int_equal(counts.by_method[FAULT_HEAD], 0);
   set_origin(f, port, true, "warm_up_request", NULL); /* the pool's */
+  eventually(fault_server_open(server) == 3);
   assert_int_equal(fault_server_drop_all(server), 3);
   await_idle(f, 2);
   eventually((fault_server_counts(server, &counts), counts.by_method[FAULT_HEAD] == 2));
