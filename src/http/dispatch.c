@@ -282,6 +282,8 @@ static void reuse_place(struct cpool__request *req, struct cpool__conn *conn)
   if (cpool__transfer_start(req, conn))
     return;
   cpool__place_idle(&conn->pool->admission, &conn->place); /* the record never left its idle state */
+  if (!conn->in_curl) /* the handshake before it would not be counted the next time */
+    cpool__conn_retire(conn, CPOOL__CLOSE_DIAL);
   cpool__request_fail(req, CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, 0, CPOOL_ERROR_NOTHING_SENT, "no memory for a transfer");
 }
 

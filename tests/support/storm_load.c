@@ -262,6 +262,8 @@ static void pick_limits(struct storm_thread *t, cpool_http_options *out)
 {
   out->max_connections = 2 + storm_below(t, 14);
   out->max_connections_per_host = 1 + storm_below(t, 6);
+  out->min_idle_per_host = storm_below(t, 2) == 0 ? CPOOL_OFF : 1 + storm_below(t, 3);
+  out->max_connecting_per_host = storm_below(t, 2) == 0 ? CPOOL_OFF : 1 + storm_below(t, 3);
   out->max_pending = 20 + storm_below(t, 60);
   out->max_closing = 2 + storm_below(t, 8);
   out->max_origins = 4 + storm_below(t, 8);
