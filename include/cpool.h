@@ -362,29 +362,27 @@ CPOOL_API int cpool_http_options_get(cpool_http *, cpool_http_options *out);
  * to an option that is not live. CPOOL_ECLOSED; CPOOL_ENOMEM. */
 CPOOL_API int cpool_http_reconfigure(cpool_http *, const cpool_http_options *options) CPOOL_MUST_CHECK;
 /* [posts] Overrides one option for one host, "https://example.com:8443" (default port implied), now and after the
- * host was forgotten. Keys: max_connections_per_host, max_connecting_per_host, keepalive_timeout_ms, max_lifetime_ms,
- * max_requests_per_connection, min_idle_per_host, warm_up_request ("off": none). A min_idle_per_host that is set so
- * makes the host known, and warm, before any request. value NULL: the pool's value again. The cost does not grow with the number
- * of hosts. CPOOL_EINVAL: origin, key or value; CPOOL_EFULL: max_origins hosts have overrides, and this one has none;
- * CPOOL_ECLOSED; CPOOL_ENOMEM. */
+ * host was forgotten. Keys: max_connections_per_host, max_connecting_per_host, keepalive_timeout_ms,
+ * max_lifetime_ms, max_requests_per_connection, min_idle_per_host, warm_up_request ("off": none). A
+ * min_idle_per_host that is set so makes the host known, and warm, before any request. value NULL: the pool's value
+ * again. The cost does not grow with the number of hosts. CPOOL_EINVAL: origin, key or value; CPOOL_EFULL:
+ * max_origins hosts have overrides, and this one has none; CPOOL_ECLOSED; CPOOL_ENOMEM. */
 CPOOL_API int cpool_http_origin_set(cpool_http *, const char *origin, const char *key, const char *value);
 
-/* Connections ahead of requests. With min_idle_per_host a host has at least so many connections that a request can take
- * at once: idle ones, and HTTP/2 ones with streams to spare. From its first request on, or from cpool_http_origin_set, what
- * is missing is made, within all limits and never at another host's expense: for the identity (TLS settings, proxy) that
- * asked last, at first that of the pool's default session. They count as open, as acquired in a TLS
- * handshake, and as idle when they are ready; they end as idle ones do, and are replaced.
- *
- *   http                connected, to the host or to its proxy
- *   https, HTTP/2       TLS with the host is done as well, and a proxy's tunnel before it
- *   https, HTTP/1.1     as http; where warm_up_request is set, TLS is done too, and that request was answered
- *   unix sockets        none are made: a connect there takes no time
- *
- * warm_up_request is "GET /path", "HEAD /path" or "OPTIONS *": sent without headers of any session, answered by any status;
- * the answer is thrown away, and one of more than 64 KiB ends the connection. It is in no count of requests. At most half of
- * max_connecting_per_host are made ahead at a time. After one that could not be made, or that the peer ended within
- * five seconds, the next is tried after 100 ms, then twice as long each time up to 30 s, less a random part, and one at
- * a time until a request has used one. Nothing is made while the pool closes. */
+/* Connections ahead of requests. With min_idle_per_host a host has at least so many connections that a request can
+ * take at once: idle ones, and HTTP/2 ones with streams to spare. From its first request on, or from
+ * cpool_http_origin_set, what is missing is made, within all limits and never at another host's expense: for the
+ * identity (TLS settings, proxy) that asked last, at first that of the pool's default session. They count as open,
+ * as acquired in a TLS handshake, and as idle when they are ready; they end as idle ones do, and are replaced.
+ * http                connected, to the host or to its proxy
+ * https, HTTP/2       TLS with the host is done as well, and a proxy's tunnel before it
+ * https, HTTP/1.1     as http; where warm_up_request is set, TLS is done too, and that request was answered unix
+ * sockets        none are made: a connect there takes no time
+ * warm_up_request is "GET /path", "HEAD /path" or "OPTIONS *": sent without headers of any session, answered by any
+ * status; the answer is thrown away, and one of more than 64 KiB ends the connection. It is in no count of requests. At
+ * most half of max_connecting_per_host are made ahead at a time. After one that could not be made, or that the peer
+ * ended within five seconds, the next is tried after 100 ms, then twice as long each time up to 30 s, less a random
+ * part, and one at a time until a request has used one. Nothing is made while the pool closes. */
 
 /* [posts] Refuses new submits, lets requests in flight finish for drain_ms (0: none; CPOOL_OFF: for ever), then
  * ends them with CPOOL_ECLOSED and closes all connections. Ends in one CPOOL_EVENT_HTTP_CLOSED, after all final
