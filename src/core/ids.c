@@ -157,6 +157,17 @@ void *cpool__ids_get(struct cpool__ids *ids, uint64_t id)
   return slot == NULL ? NULL : atomic_load_explicit(&slot->object, memory_order_relaxed);
 }
 
+void *cpool__ids_next(struct cpool__ids *ids, uint32_t *index)
+{
+  uint32_t count = atomic_load_explicit(&ids->slot_count, memory_order_relaxed);
+  while (*index < count) {
+    struct cpool__id_slot *slot = slot_at(ids, (*index)++);
+    if (slot != NULL && atomic_load_explicit(&slot->uses, memory_order_acquire) % 2 == 1)
+      return atomic_load_explicit(&slot->object, memory_order_relaxed);
+  }
+  return NULL;
+}
+
 void cpool__ids_give(struct cpool__ids *ids, uint64_t id)
 {
   struct cpool__id_slot *slot = slot_of(ids, id);

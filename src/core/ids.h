@@ -41,6 +41,8 @@ uint64_t cpool__ids_take(struct cpool__ids *ids, void *object);
 bool cpool__ids_valid(struct cpool__ids *ids, uint64_t id);
 /* Loop thread: its object, or NULL when stale. */
 void *cpool__ids_get(struct cpool__ids *ids, uint64_t id);
+/* Loop thread: the object of the next handle taken at or behind slot *index, which is left behind it; NULL: none. */
+void *cpool__ids_next(struct cpool__ids *ids, uint32_t *index);
 /* Loop thread, or the taker before it published the handle: frees a handle that is valid. */
 void cpool__ids_give(struct cpool__ids *ids, uint64_t id);
 

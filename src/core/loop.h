@@ -32,7 +32,7 @@ struct cpool_runtime {
   bool in_turn;
   bool stopping;     /* thread mode: the loop ends as soon as no work is left */
   bool frees_itself; /* thread mode: nobody joins the thread */
-  int keep_count;
+  int keep_count, guest_count;
   uint64_t now_us;
   uint64_t armed_ms; /* what the timer below is set to; UINT64_MAX: it is not set; 0: it has fired */
   uint64_t turn_count, wake_count;

@@ -142,6 +142,16 @@ static bool wait_readable(cpool_runtime *rt, uint64_t deadline_us)
   return ppoll(&poll_fd, 1, deadline_us == UINT64_MAX ? NULL : &timeout, NULL) > 0;
 }
 
+/* What guests now wait for gets into libuv's epoll set, and so into the descriptor, when libuv polls again. That may
+ * make them wait for something else: then the host shall step once more. */
+static void show_guests(cpool_runtime *rt)
+{
+  uint64_t turn_count = rt->turn_count;
+  uv_run(rt->loop, UV_RUN_NOWAIT);
+  if (rt->turn_count != turn_count)
+    cpool__loop_nudge(rt);
+}
+
 static void step(cpool_runtime *rt, int64_t max_wait_ms)
 {
   uint64_t turn_count = rt->turn_count, deadline_us = UINT64_MAX;
@@ -154,6 +164,8 @@ static void step(cpool_runtime *rt, int64_t max_wait_ms)
     if (!ready)
       break;
   } while (max_wait_ms != 0 && rt->turn_count == turn_count);
+  if (rt->guest_count > 0)
+    show_guests(rt);
 }
 
 int cpool_runtime_step(cpool_runtime *rt, int64_t max_wait_ms)

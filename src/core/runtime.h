@@ -68,6 +68,13 @@ void cpool__task_cancel(struct cpool__task *task);
 /* Hands an event over at stage 6: its callback is called and then its release, or its queue gets it. The queue must be
  * held until then; this drops it. */
 void cpool__runtime_deliver(cpool_runtime *rt, struct cpool__event *event);
+/* libuv's loop, for a library with handles of its own on it. */
+struct uv_loop_s *cpool__runtime_uv_loop(cpool_runtime *rt);
+/* Such a library comes (+1) or is gone (-1). */
+void cpool__runtime_guest(cpool_runtime *rt, int delta);
+/* Begins work outside a turn, in a callback of such a library: the time is read, and a turn follows in the same
+ * iteration. Harmless inside one. */
+void cpool__runtime_enter(cpool_runtime *rt);
 /* Work in flight keeps a host's uv_run from returning: +1 when it begins, -1 when it ends. */
 void cpool__runtime_keep(cpool_runtime *rt, int delta);
 

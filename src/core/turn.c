@@ -168,6 +168,26 @@ void cpool__runtime_deliver(cpool_runtime *rt, struct cpool__event *event)
   ask_for_turn(rt);
 }
 
+struct uv_loop_s *cpool__runtime_uv_loop(cpool_runtime *rt)
+{
+  return rt->loop;
+}
+
+void cpool__runtime_guest(cpool_runtime *rt, int delta)
+{
+  assert(cpool__runtime_on_loop(rt) && rt->guest_count + delta >= 0);
+  rt->guest_count += delta;
+}
+
+void cpool__runtime_enter(cpool_runtime *rt)
+{
+  assert(cpool__runtime_on_loop(rt));
+  if (rt->in_turn || rt->ready)
+    return;
+  rt->now_us = cpool__clock_us();
+  rt->ready = true;
+}
+
 void cpool__runtime_keep(cpool_runtime *rt, int delta)
 {
   assert(cpool__runtime_on_loop(rt) && rt->keep_count + delta >= 0);

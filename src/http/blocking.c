@@ -1,38 +1,13 @@
 /* blocking: the calls that submit and wait */
+#include <pthread.h>
 #include <stdatomic.h>
-#include <time.h>
 
 #include "core/error.h"
 #include "core/runtime.h"
 #include "core/structs.h"
+#include "core/wait.h"
 #include "http/pool.h"
 #include "http/session.h"
-#include "http/wait.h"
-
-enum { OTHER_STEPPER_MS = 10 }; /* manual mode, another thread steps: it may stop doing so without a word */
-
-void cpool__wait(cpool_runtime *rt, pthread_mutex_t *lock, pthread_cond_t *cond, const bool *done)
-{
-  pthread_mutex_lock(lock);
-  while (!*done) {
-    if (!cpool__runtime_is_manual(rt)) {
-      pthread_cond_wait(cond, lock);
-      continue;
-    }
-    pthread_mutex_unlock(lock);
-    int rc = cpool_runtime_step(rt, CPOOL_OFF);
-    pthread_mutex_lock(lock);
-    if (rc < 0 && !*done) {
-      struct timespec until;
-      clock_gettime(CLOCK_REALTIME, &until);
-      until.tv_nsec += OTHER_STEPPER_MS * 1000000L;
-      until.tv_sec += until.tv_nsec / 1000000000L;
-      until.tv_nsec %= 1000000000L;
-      pthread_cond_timedwait(cond, lock, &until);
-    }
-  }
-  pthread_mutex_unlock(lock);
-}
 
 struct call {
   pthread_mutex_t lock;

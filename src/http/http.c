@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "core/end.h"
 #include "core/error.h"
 #include "core/structs.h"
 #include "http/conn.h"
@@ -25,16 +26,6 @@
 #include "http/stream.h"
 #include "http/upload.h"
 #include "http/session.h"
-#include "http/wait.h"
-
-/* The closed event, and those who wait for it. One reference is the pool's, one the event's. */
-struct cpool__end {
-  struct cpool__event event;
-  _Atomic uint32_t refs;
-  pthread_mutex_t lock;
-  pthread_cond_t cond;
-  bool delivered;
-};
 
 enum { KEPT_BYTES = 4 * 1024 * 1024 };
 
@@ -53,55 +44,6 @@ static void init_process(void)
     action.sa_handler = SIG_IGN;
     sigaction(SIGPIPE, &action, NULL);
   }
-}
-
-/* ------------------------------------------------------------------------------------------------------------ the end */
-
-static struct cpool__end *end_new(void)
-{
-  struct cpool__end *end = cpool__calloc(1, sizeof *end);
-  if (end == NULL)
-    return NULL;
-  atomic_init(&end->refs, 2);
-  pthread_mutex_init(&end->lock, NULL);
-  pthread_cond_init(&end->cond, NULL);
-  return end;
-}
-
-static void end_unref(struct cpool__end *end)
-{
-  if (atomic_fetch_sub(&end->refs, 1) > 1)
-    return;
-  pthread_mutex_destroy(&end->lock);
-  pthread_cond_destroy(&end->cond);
-  cpool__free(end);
-}
-
-static void end_released(struct cpool__event *event)
-{
-  end_unref(cpool__container_of(event, struct cpool__end, event));
-}
-
-static void end_deliver(struct cpool__end *end)
-{
-  struct cpool__event *event = &end->event;
-  atomic_fetch_add(&end->refs, 1); /* the event may be released at once */
-  if (event->queue != NULL) {
-    struct cpool__list one;
-    cpool_queue *queue = event->queue;
-    cpool__list_init(&one);
-    cpool__list_push_back(&one, &event->link);
-    cpool__queue_push(queue, &one);
-  } else {
-    if (event->fn != NULL)
-      event->fn(&event->event);
-    end_released(event);
-  }
-  pthread_mutex_lock(&end->lock);
-  end->delivered = true;
-  pthread_cond_broadcast(&end->cond);
-  pthread_mutex_unlock(&end->lock);
-  end_unref(end);
 }
 
 /* -------------------------------------------------------------------------------------------------------- any thread */
@@ -176,7 +118,7 @@ void cpool__http_unref(cpool_http *pool)
 static void owner_free(cpool_http *pool)
 {
   cpool_runtime *rt = pool->rt;
-  end_unref(pool->end);
+  cpool__end_unref(pool->end);
   if (pool->session != NULL)
     cpool__session_drop(pool->session);
   cpool__http_unref(pool);
@@ -286,12 +228,10 @@ static void on_end(struct cpool__task *task)
   struct cpool__end *end = pool->end;
   int open = CPOOL__END_OPEN;
   if (atomic_compare_exchange_strong(&pool->end_state, &open, CPOOL__END_CLOSED)) {
-    end_deliver(end); /* the pool may be freed from here on */
+    cpool__end_deliver(end); /* the pool may be freed from here on */
     return;
   }
-  if (end->event.queue != NULL)
-    cpool__queue_drop(end->event.queue);
-  end_unref(end); /* the event's */
+  cpool__end_skip(end);
   owner_free(pool);
 }
 
@@ -367,7 +307,7 @@ static int make(cpool_http *pool, const cpool_http_options *options)
   cpool__identities_init(&pool->identities, pool->options.max_identities);
   cpool__admission_init(&pool->admission, cpool__limit32(pool->options.max_connections), pool->options.max_closing);
   cpool__http_dns_options(&pool->options, &dns);
-  pool->end = end_new();
+  pool->end = cpool__end_new();
   pool->stream_budget =
       cpool__budget_new(pool->options.max_stream_bytes, cpool__stream_low(pool->options.max_stream_bytes));
   if (pool->end == NULL || pool->stream_budget == NULL)
@@ -428,22 +368,15 @@ int cpool_http_new(cpool_http **out, cpool_runtime *runtime, const cpool_http_op
     if (pool->resolver != NULL)
       cpool__resolver_free(pool->resolver);
     if (pool->end != NULL) {
-      end_unref(pool->end);
-      end_unref(pool->end);
+      cpool__end_unref(pool->end);
+      cpool__end_unref(pool->end);
     }
     cpool__table_fini(&pool->origins);
     cpool__http_unref(pool);
     cpool__runtime_drop(rt);
     return rc;
   }
-  pool->end->event.event.kind = CPOOL_EVENT_HTTP_CLOSED;
-  pool->end->event.event.user = pool->options.user;
-  pool->end->event.queue = pool->options.queue;
-  pool->end->event.fn = pool->options.on_event;
-  pool->end->event.bytes = sizeof *pool->end;
-  pool->end->event.release = end_released;
-  if (pool->options.queue != NULL)
-    cpool__queue_hold(pool->options.queue);
+  cpool__end_sink(pool->end, CPOOL_EVENT_HTTP_CLOSED, pool->options.queue, pool->options.on_event, pool->options.user);
   pool->stats.now.max_connections = pool->options.max_connections;
   pool->stats.now.max_connections_per_host = pool->options.max_connections_per_host;
   pool->stats.now.max_pending = pool->options.max_pending;
@@ -504,7 +437,7 @@ int cpool_http_close(cpool_http *pool, int64_t drain_ms)
   rc = cpool_http_close_start(pool, drain_ms);
   if (rc != CPOOL_OK)
     return rc;
-  cpool__wait(pool->rt, &end->lock, &end->cond, &end->delivered);
+  cpool__end_wait(end, pool->rt);
   cpool_http_free(pool);
   return CPOOL_OK;
 }
