@@ -82,15 +82,17 @@ extern "C" {
   X(CPOOL_OK, 0, "success")                                                                                            \
   X(CPOOL_EINVAL, -1, "an argument is missing, malformed or out of range")                                             \
   X(CPOOL_ENOMEM, -2, "out of memory")                                                                                 \
-  X(CPOOL_ESTALE, -3, "the handle names a request that has ended, or none")                                            \
+  X(CPOOL_ESTALE, -3, "the handle names a request or connection that has ended, or none")                              \
   X(CPOOL_EFULL, -4, "a limit on waiting work is reached")                                                             \
   X(CPOOL_EBUSY, -5, "the object is still in use")                                                                     \
   X(CPOOL_EDEADLK, -6, "a waiting call was made where it could never end")                                             \
   X(CPOOL_EFORK, -7, "the object belongs to the parent process")                                                       \
-  X(CPOOL_ECLOSED, -8, "the pool is closing or closed")                                                                \
+  X(CPOOL_ECLOSED, -8, "the pool, manager or connection is closing or closed")                                         \
   X(CPOOL_ESYSTEM, -9, "the operating system refused a resource")                                                      \
   X(CPOOL_ECANCELLED, -10, "the caller cancelled the request")                                                         \
   X(CPOOL_EAGAIN, -11, "no room at the moment: an event tells when to go on")                                          \
+  X(CPOOL_EEXIST, -12, "the id is taken by another connection")                                                        \
+  X(CPOOL_ENOTFOUND, -13, "no connection has that id")                                                                 \
   X(CPOOL_ETIMEOUT_ACQUIRE, -20, "no connection became free in time")                                                  \
   X(CPOOL_ETIMEOUT_CONNECT, -21, "the connection was not ready in time")                                               \
   X(CPOOL_ETIMEOUT_READ, -22, "the peer was silent for too long")                                                      \
@@ -128,6 +130,7 @@ enum cpool_layer {
   CPOOL_LAYER_CONNECT = 4, /* TCP or unix socket */
   CPOOL_LAYER_TLS = 5,
   CPOOL_LAYER_HTTP = 6,
+  CPOOL_LAYER_WS = 7,
   CPOOL_LAYER_SYSTEM = 8 /* memory, file descriptors */
 };
 
@@ -175,6 +178,9 @@ typedef struct cpool_response cpool_response; /* the outcome of one request */
 
 /* A request in flight: loop | slot | generation. 0 names none; one that has ended is CPOOL_ESTALE. */
 typedef uint64_t cpool_op;
+typedef struct cpool_ws cpool_ws; /* the WebSocket manager */
+/* A WebSocket connection, made the same way. */
+typedef uint64_t cpool_conn;
 
 struct uv_loop_s; /* libuv's uv_loop_t */
 
@@ -184,7 +190,15 @@ enum cpool_event_kind {
   CPOOL_EVENT_HEAD = 3,        /* CPOOL_REQUEST_STREAM: the head of the answer is complete, see `response` */
   CPOOL_EVENT_BODY = 4,        /* CPOOL_REQUEST_STREAM: the next `len` bytes of its body at `data` */
   CPOOL_EVENT_WRITABLE = 5,    /* CPOOL_REQUEST_UPLOAD: cpool_body_write may be called again after CPOOL_EAGAIN */
-  CPOOL_EVENT_SSE = 6          /* CPOOL_REQUEST_SSE: one event; see cpool_event_sse_get */
+  CPOOL_EVENT_SSE = 6,         /* CPOOL_REQUEST_SSE: one event; see cpool_event_sse_get */
+  /* Of a WebSocket connection, which is `source`; all but CPOOL_EVENT_WS_ACCEPT with its `conn_id` and `user`. */
+  CPOOL_EVENT_WS_ACCEPT = 10,        /* a client asks: cpool_ws_accept or cpool_ws_refuse; cpool_event_upgrade_get */
+  CPOOL_EVENT_WS_OPEN = 11,          /* it is in the registry, messages can be sent and come */
+  CPOOL_EVENT_WS_MESSAGE = 12,       /* a whole message: `ws_kind`, `data`, `len` */
+  CPOOL_EVENT_WS_DRAINED = 13,       /* after CPOOL_EAGAIN or a dropped message: half of its queue has room again */
+  CPOOL_EVENT_WS_PING_DUE = 14,      /* an external connection was silent for health_check_interval_ms */
+  CPOOL_EVENT_WS_CLOSED = 15,        /* the one final event: `reason`, `close_code`, `data` is the peer's or our text */
+  CPOOL_EVENT_WS_MANAGER_CLOSED = 16 /* the one final event of a manager: cpool_ws_free is legal now */
 };
 
 /* Made and owned by the library; valid until cpool_queue_release, or until the callback returns. Fields are only
@@ -197,8 +211,13 @@ typedef struct cpool_event {
   /* CPOOL_EVENT_RESPONSE: not NULL until it is taken; dies with the event unless taken. CPOOL_EVENT_HEAD: the same
    * response, of which status, headers, URL and redirects can be read; what the end decides cannot be yet. */
   cpool_response *response;
-  const void *data; /* CPOOL_EVENT_BODY and CPOOL_EVENT_SSE; as long as the event */
-  size_t len;       /* of data, at least 1 in CPOOL_EVENT_BODY */
+  const void *data;    /* CPOOL_EVENT_BODY, CPOOL_EVENT_SSE and of WebSockets; as long as the event; then a NUL */
+  size_t len;          /* of data, at least 1 in CPOOL_EVENT_BODY */
+  const char *conn_id; /* of the connection; "" before it has one */
+  int32_t ws_kind;     /* enum cpool_ws_kind */
+  int32_t close_code;  /* CPOOL_EVENT_WS_CLOSED: RFC 6455 section 7.4; the first that was sent or came; 1005: none in
+                          the close frame, 1006: no close frame */
+  int32_t reason;      /* CPOOL_EVENT_WS_CLOSED: enum cpool_ws_reason */
 } cpool_event;
 
 /* Runs on the loop thread; `event` is borrowed until it returns. */
@@ -754,6 +773,229 @@ CPOOL_API int cpool_response_info_get(const cpool_response *, cpool_response_inf
 /* Why the request failed; status CPOOL_OK when it did not. */
 CPOOL_API int cpool_response_error_get(const cpool_response *, cpool_error *out);
 CPOOL_API void cpool_response_free(cpool_response *);
+
+/* ------------------------------------------------------------------------------------------------ WebSocket manager */
+
+enum cpool_ws_kind {
+  CPOOL_WS_TEXT = 1, /* UTF-8, checked both ways */
+  CPOOL_WS_BINARY = 2,
+  CPOOL_WS_PING = 9 /* at most 125 bytes; what the peer answers counts as life */
+};
+
+enum cpool_ws_duplicate {
+  CPOOL_WS_REJECT = 1, /* the id stays with the connection that has it; the default */
+  CPOOL_WS_REPLACE = 2 /* the new one gets it at once, the old one is closed with 4001, which it need not hear */
+};
+
+enum cpool_ws_overflow { /* what a message that has no room in its connection's queue means */
+                         CPOOL_WS_OVERFLOW_REFUSE = 1,      /* it is not taken: CPOOL_EAGAIN; the default */
+                         CPOOL_WS_OVERFLOW_DROP_OLDEST = 2, /* those that wait longest go, as many as it takes */
+                         CPOOL_WS_OVERFLOW_DROP_NEWEST = 3, /* it goes itself, with CPOOL_OK */
+                         CPOOL_WS_OVERFLOW_CLOSE = 4        /* the connection is cut with 1008 */
+};
+
+/* Why a connection ended. Each end has one; the counts of cpool_ws_stats add up to `closed`. */
+enum cpool_ws_reason {
+  CPOOL_WS_BY_PEER = 1,    /* its close frame */
+  CPOOL_WS_BY_CALLER = 2,  /* cpool_ws_remove */
+  CPOOL_WS_LOST = 3,       /* end or reset of the connection without a close frame */
+  CPOOL_WS_NO_PONG = 4,    /* pong_timeout_ms */
+  CPOOL_WS_IDLE = 5,       /* connection_timeout_ms */
+  CPOOL_WS_EXPIRED = 6,    /* its expires_at_ms */
+  CPOOL_WS_PROTOCOL = 7,   /* the peer broke RFC 6455: 1002 or 1007 */
+  CPOOL_WS_TOO_BIG = 8,    /* a message above max_message_bytes: 1009 */
+  CPOOL_WS_OVERFLOW = 9,   /* its queue was full (CPOOL_WS_OVERFLOW_CLOSE), or the largest above max_queued_bytes */
+  CPOOL_WS_REPLACED = 10,  /* another one got its id */
+  CPOOL_WS_REFUSED = 11,   /* not accepted, in time or at all, its id taken or not valid, or the registry full */
+  CPOOL_WS_HANDSHAKE = 12, /* handshake_timeout_ms, no valid upgrade, or TLS failed */
+  CPOOL_WS_NO_MEMORY = 13,
+  CPOOL_WS_MANAGER = 14 /* the manager closed: 1001 */
+};
+
+/* Meaning, range, default and whether live: docs/OPTIONS.md. */
+typedef struct cpool_ws_options {
+  size_t size;
+  int32_t max_connections;          /* in the registry; more are refused with 503 before the upgrade */
+  int32_t max_handshakes;           /* connections that are not open yet; more wait in the listener's backlog */
+  int32_t on_duplicate;             /* enum cpool_ws_duplicate */
+  int32_t on_overflow;              /* enum cpool_ws_overflow */
+  int64_t health_check_interval_ms; /* silence of the peer after which it is pinged */
+  int64_t pong_timeout_ms;          /* from a ping until anything comes; then the connection is cut */
+  int64_t connection_timeout_ms;    /* longest silence of the peer, pinged or not */
+  int64_t handshake_timeout_ms;     /* from the accept until the connection is open, the decision included */
+  int64_t close_timeout_ms;         /* from our close frame until the end; then the connection is cut */
+  int64_t max_message_bytes;        /* received */
+  int64_t max_send_queue_bytes;     /* of one connection, not handed to the kernel yet */
+  int32_t max_send_queue_messages;
+  int32_t receive_buffer_bytes; /* of one connection; a small one is paid in reads of large messages */
+  int64_t max_queued_bytes;     /* of all connections; above it the largest queue is cut off with its connection */
+  cpool_queue *queue;           /* all events; exactly one of queue and on_event; borrows until the closed event */
+  cpool_event_fn *on_event;
+  void *user; /* of CPOOL_EVENT_WS_MANAGER_CLOSED, and of connections that were given none */
+} cpool_ws_options;
+
+CPOOL_API void cpool_ws_options_init_sized(cpool_ws_options *, size_t size);
+#define cpool_ws_options_init(p) cpool_ws_options_init_sized((p), sizeof *(p))
+/* As cpool_http_options_set. */
+CPOOL_API int cpool_ws_options_set(cpool_ws_options *, const char *key, const char *value);
+
+/* [waits] for the loop, on its own thread not. Gives a manager. runtime NULL: a private one with its own thread, freed
+ * with the manager. copies. *out is untouched on failure. CPOOL_EINVAL names the option; CPOOL_ENOMEM; CPOOL_ESYSTEM:
+ * no descriptors, or libwebsockets has no libuv plugin (Debian: libwebsockets-evlib-uv). */
+CPOOL_API int cpool_ws_new(cpool_ws **out, cpool_runtime *, const cpool_ws_options *options) CPOOL_MUST_CHECK;
+/* [posts] Refuses whatever is new, sends every connection what it is owed and then 1001, spread over the first half
+ * of drain_ms (0: at once), cuts what is left at its end, and frees all. Ends in one CPOOL_EVENT_WS_MANAGER_CLOSED,
+ * after all other events. Again: an earlier deadline counts. */
+CPOOL_API int cpool_ws_close_start(cpool_ws *, int64_t drain_ms);
+/* After CPOOL_EVENT_WS_MANAGER_CLOSED, also inside its callback. NULL is harmless. */
+CPOOL_API void cpool_ws_free(cpool_ws *);
+/* [waits] cpool_ws_close_start, its event, cpool_ws_free. In manual mode it steps the loop. CPOOL_EDEADLK: on the loop
+ * thread; nothing was done. NULL is CPOOL_OK. */
+CPOOL_API int cpool_ws_close(cpool_ws *, int64_t drain_ms);
+
+typedef struct cpool_ws_listen_options {
+  size_t size;
+  const char *address;       /* "127.0.0.1", "::"; NULL: "127.0.0.1" */
+  int32_t port;              /* 0: any */
+  int32_t backlog;           /* 0: 1024 */
+  const char *tls_cert_file; /* PEM with its chain; with tls_key_file: wss */
+  const char *tls_key_file;
+  const char *subprotocols; /* "chat, soap": the client's first that is among them is chosen; NULL: none */
+  const char *path;         /* the only one that is let in; NULL: any */
+  const char *origins;      /* "https://example.com, null": Origin headers let in; requests without one are too.
+                                  NULL: any */
+  const char *headers;      /* "authorization, x-user": kept for cpool_event_upgrade_header, beside those of browsers */
+  int32_t max_per_address;  /* connections from one address; 0: no limit */
+  /* 0: CPOOL_EVENT_WS_ACCEPT comes before the upgrade, by on_event, and is decided inside; a refusal is an HTTP
+   * answer. Managers with a queue: the client is upgraded first, nothing of it is delivered before cpool_ws_accept,
+   * and a refusal is a close frame with 1008.
+   * CPOOL_OFF: everybody is let in, with an id that is the handle in decimal; there is no CPOOL_EVENT_WS_ACCEPT. */
+  int32_t decide;
+} cpool_ws_listen_options;
+
+CPOOL_API void cpool_ws_listen_options_init_sized(cpool_ws_listen_options *, size_t size);
+#define cpool_ws_listen_options_init(p) cpool_ws_listen_options_init_sized((p), sizeof *(p))
+/* [waits] for the loop, on its own thread not. Listens until the manager closes; copies. Returns the port.
+ * CPOOL_EINVAL; CPOOL_ESYSTEM: the address cannot be had, `native` says why; CPOOL_ETLS_CONFIG; CPOOL_ECLOSED;
+ * CPOOL_ENOMEM. */
+CPOOL_API int cpool_ws_listen(cpool_ws *, const cpool_ws_listen_options *options);
+
+/* What a client asks for. Texts live as long as the event; "" where there is none. */
+typedef struct cpool_ws_upgrade {
+  size_t size;
+  const char *path, *query; /* decoded by libwebsockets: path normalised, parameters joined by '&' */
+  const char *host, *origin;
+  const char *subprotocols;   /* as offered */
+  const char *remote_address; /* "192.0.2.1:443", "[2001:db8::1]:443" */
+  int32_t tls;
+} cpool_ws_upgrade;
+
+CPOOL_API void cpool_ws_upgrade_init_sized(cpool_ws_upgrade *, size_t size);
+#define cpool_ws_upgrade_init(p) cpool_ws_upgrade_init_sized((p), sizeof *(p))
+/* CPOOL_EINVAL: no CPOOL_EVENT_WS_ACCEPT. */
+CPOOL_API int cpool_event_upgrade_get(const cpool_event *, cpool_ws_upgrade *out);
+/* Host, Origin, User-Agent, Cookie, Authorization, X-Forwarded-For and those that the listener keeps; NULL: not
+ * sent. Of repeated ones the first, or all with commas between. */
+CPOOL_API const char *cpool_event_upgrade_header(const cpool_event *, const char *name);
+
+/* The answers to CPOOL_EVENT_WS_ACCEPT. By callback inside of it, at once; else [posts]. `id`: 1 to 255 bytes of UTF-8;
+ * copies. When it cannot have the id (CPOOL_WS_REJECT) or the registry is full, it is refused, with 409 or 503.
+ * CPOOL_EINVAL: the id; CPOOL_ESTALE: it has gone or is decided; by callback also CPOOL_EEXIST and CPOOL_EFULL;
+ * CPOOL_ENOMEM. */
+CPOOL_API int cpool_ws_accept(cpool_ws *, cpool_conn, const char *id, void *user);
+/* http_status: 400 to 599, 0: 403. */
+CPOOL_API int cpool_ws_refuse(cpool_ws *, cpool_conn, int32_t http_status);
+
+/* A connection whose socket is another library's: it takes part in registry, sweep and statistics. The caller tells of
+ * life by cpool_ws_touch, pings at CPOOL_EVENT_WS_PING_DUE, and closes its socket at CPOOL_EVENT_WS_CLOSED. It is there
+ * when this returns. CPOOL_EINVAL; CPOOL_EEXIST; CPOOL_EFULL; CPOOL_ECLOSED; CPOOL_ENOMEM. */
+CPOOL_API int cpool_ws_add_external(cpool_ws *, const char *id, void *user, cpool_conn *out);
+/* [posts] It showed life. CPOOL_ESTALE. */
+CPOOL_API int cpool_ws_touch(cpool_ws *, cpool_conn);
+
+/* [reads] CPOOL_ENOTFOUND. */
+CPOOL_API int cpool_ws_find(cpool_ws *, const char *id, cpool_conn *out);
+
+/* [posts] Copies. Sent in order, pings ahead of messages. CPOOL_OK: it is in the connection's queue, and comes to the
+ * peer unless the connection ends before. CPOOL_EINVAL: kind, or a text that is no UTF-8; CPOOL_EAGAIN: no room, see
+ * CPOOL_WS_OVERFLOW_REFUSE; CPOOL_ESTALE; CPOOL_ECLOSED: it is closing; CPOOL_ENOMEM. */
+CPOOL_API int cpool_ws_send(cpool_ws *, cpool_conn, int32_t kind, const void *data, size_t len);
+/* The same by id; CPOOL_ENOTFOUND. */
+CPOOL_API int cpool_ws_send_id(cpool_ws *, const char *id, int32_t kind, const void *data, size_t len);
+
+/* [posts] Topics: 1 to 255 bytes; one is there while it has members. A connection that ends leaves all. CPOOL_EINVAL;
+ * CPOOL_ESTALE; CPOOL_ENOMEM. */
+CPOOL_API int cpool_ws_subscribe(cpool_ws *, cpool_conn, const char *topic);
+CPOOL_API int cpool_ws_unsubscribe(cpool_ws *, cpool_conn, const char *topic);
+/* [posts] One message to all members (topic NULL: to all that are open), one copy for all of them. Waits for nobody:
+ * with a member that has no room on_overflow decides, as with cpool_ws_send, but that refusing means dropping.
+ * CPOOL_EINVAL; CPOOL_ECLOSED; CPOOL_ENOMEM. */
+CPOOL_API int cpool_ws_publish(cpool_ws *, const char *topic, int32_t kind, const void *data, size_t len);
+
+/* [posts] Its id is free at once. What it is owed goes out, then a close frame with code (1000, 1001, 1003, 1007 to
+ * 1014, 3000 to 4999; 0: 1000) and text (at most 123 bytes of UTF-8; may be NULL), and CPOOL_EVENT_WS_CLOSED comes
+ * when the peer has answered or close_timeout_ms is over. CPOOL_EINVAL; CPOOL_ESTALE; CPOOL_ENOMEM. */
+CPOOL_API int cpool_ws_remove(cpool_ws *, cpool_conn, int32_t close_code, const char *text);
+CPOOL_API int cpool_ws_remove_id(cpool_ws *, const char *id, int32_t close_code, const char *text);
+/* [posts] From then on it ends with 1008 and CPOOL_WS_EXPIRED; ms from now, CPOOL_OFF: never, the default. */
+CPOOL_API int cpool_ws_expire(cpool_ws *, cpool_conn, int64_t after_ms);
+
+typedef struct cpool_ws_health {
+  size_t size;
+  int64_t checked, pinged, removed;
+} cpool_ws_health;
+
+CPOOL_API void cpool_ws_health_init_sized(cpool_ws_health *, size_t size);
+#define cpool_ws_health_init(p) cpool_ws_health_init_sized((p), sizeof *(p))
+/* [waits] Looks at every connection now: those that should have gone go, those not heard of since the last ping or
+ * check are pinged. `out` NULL: [posts], and waits for nothing. */
+CPOOL_API int cpool_ws_health_check(cpool_ws *, cpool_ws_health *out);
+
+/* Gauges are int64_t, counters since the manager was made uint64_t. In every snapshot:
+ * opened - closed == total_connections + handshaking_connections + closing_connections; closed is the sum of closed_*. */
+typedef struct cpool_ws_stats {
+  size_t size;
+  int64_t total_connections;       /* open, in the registry */
+  int64_t handshaking_connections; /* accepted by the kernel, not open yet */
+  int64_t closing_connections;     /* not in the registry any more, their sockets still open */
+  int64_t max_connections;         /* in force */
+  int64_t topics, queued_bytes, queued_messages, paused_connections;
+  uint64_t opened, closed; /* connections of any state */
+  uint64_t closed_by_peer, closed_by_caller, closed_lost, closed_no_pong, closed_idle, closed_expired, closed_protocol,
+      closed_too_big, closed_overflow, closed_replaced, closed_refused, closed_handshake, closed_no_memory,
+      closed_manager;
+  uint64_t messages_received, bytes_received; /* of messages */
+  uint64_t messages_sent, bytes_sent;         /* handed to the kernel, or libwebsockets on the way there */
+  uint64_t messages_dropped;                  /* by on_overflow, or unsent when their connection ended */
+  uint64_t pings, pongs, published;           /* pings that were sent; pongs that answered one; calls to publish */
+  uint64_t refused_full, refused_address, refused_path, refused_origin; /* of closed_refused */
+} cpool_ws_stats;
+
+CPOOL_API void cpool_ws_stats_init_sized(cpool_ws_stats *, size_t size);
+#define cpool_ws_stats_init(p) cpool_ws_stats_init_sized((p), sizeof *(p))
+/* [reads] One consistent snapshot, at most one turn of the loop old. Until cpool_ws_free. */
+CPOOL_API int cpool_ws_stats_get(cpool_ws *, cpool_ws_stats *out);
+
+enum cpool_ws_state { CPOOL_WS_HANDSHAKING = 1, CPOOL_WS_UNDECIDED = 2, CPOOL_WS_OPENED = 3, CPOOL_WS_CLOSING = 4 };
+
+typedef struct cpool_ws_info {
+  size_t size;
+  int32_t state; /* enum cpool_ws_state */
+  int32_t tls;
+  int64_t age_ms, silent_ms; /* since the accept; since the peer was last heard of */
+  int64_t round_trip_us;     /* of the last ping that was answered; CPOOL_OFF: none yet */
+  int64_t queued_bytes, queued_messages;
+  uint64_t messages_received, bytes_received, messages_sent, bytes_sent;
+  char remote_address[64];
+} cpool_ws_info;
+
+CPOOL_API void cpool_ws_info_init_sized(cpool_ws_info *, size_t size);
+#define cpool_ws_info_init(p) cpool_ws_info_init_sized((p), sizeof *(p))
+/* [reads] CPOOL_ESTALE. */
+CPOOL_API int cpool_ws_get(cpool_ws *, cpool_conn, cpool_ws_info *out);
+/* [reads] Ids of open connections, each followed by a NUL, as many as fit; returns how many, 0 at the end. *cursor
+ * is 0 at first. One that is there from the first call to the last is met exactly once. */
+CPOOL_API int cpool_ws_ids(cpool_ws *, uint64_t *cursor, char *buffer, size_t len);
 
 #ifdef __cplusplus
 }

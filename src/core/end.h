@@ -6,6 +6,13 @@
 
 struct cpool__end;
 
+/* Of its owner. */
+enum cpool__end_state {
+  CPOOL__END_OPEN,
+  CPOOL__END_CLOSED,
+  CPOOL__END_FREED /* before it was closed: it frees itself */
+};
+
 /* With two references: its owner's, and the event's. NULL: out of memory. */
 struct cpool__end *cpool__end_new(void);
 void cpool__end_unref(struct cpool__end *end);

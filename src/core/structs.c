@@ -116,3 +116,33 @@ void cpool_response_info_init_sized(cpool_response_info *info, size_t size)
 {
   init_sized(info, size);
 }
+
+void cpool_ws_options_init_sized(cpool_ws_options *options, size_t size)
+{
+  init_sized(options, size);
+}
+
+void cpool_ws_listen_options_init_sized(cpool_ws_listen_options *options, size_t size)
+{
+  init_sized(options, size);
+}
+
+void cpool_ws_upgrade_init_sized(cpool_ws_upgrade *upgrade, size_t size)
+{
+  init_sized(upgrade, size);
+}
+
+void cpool_ws_health_init_sized(cpool_ws_health *health, size_t size)
+{
+  init_sized(health, size);
+}
+
+void cpool_ws_stats_init_sized(cpool_ws_stats *stats, size_t size)
+{
+  init_sized(stats, size);
+}
+
+void cpool_ws_info_init_sized(cpool_ws_info *info, size_t size)
+{
+  init_sized(info, size);
+}

@@ -109,6 +109,17 @@ bool cpool__address_parse_with_port(struct cpool__address *out, const char *text
   return port >= 1 && port <= UINT16_MAX && cpool__address_parse(out, host, (uint16_t) port);
 }
 
+void cpool__address_unmap(struct cpool__address *address)
+{
+  const struct sockaddr_in6 *v6 = &address->sock.v6;
+  if (address->sock.any.sa_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
+    return;
+  struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = v6->sin6_port};
+  memcpy(&v4.sin_addr, &v6->sin6_addr.s6_addr[12], sizeof v4.sin_addr);
+  address->sock.v4 = v4;
+  address->len = sizeof v4;
+}
+
 void cpool__address_set_port(struct cpool__address *address, uint16_t port)
 {
   if (address->sock.any.sa_family == AF_INET)

@@ -23,6 +23,8 @@ enum { CPOOL__ADDRESS_TEXT = 64 };
 bool cpool__address_parse(struct cpool__address *out, const char *literal, uint16_t port);
 /* One of "192.0.2.1", "192.0.2.1:53", "::1", "[::1]", "[::1]:53", of `len` bytes; blanks around it are passed over. */
 bool cpool__address_parse_with_port(struct cpool__address *out, const char *text, size_t len, uint16_t default_port);
+/* An IPv4 address that an IPv6 socket shows as "::ffff:192.0.2.1" is one again. */
+void cpool__address_unmap(struct cpool__address *address);
 void cpool__address_set_port(struct cpool__address *address, uint16_t port);
 uint16_t cpool__address_port(const struct cpool__address *address);
 /* "192.0.2.1" or "2001:db8::1". */

@@ -9,6 +9,7 @@
 #include "base/histogram.h"
 #include "base/list.h"
 #include "base/table.h"
+#include "core/end.h"
 #include "core/fork.h"
 #include "core/ids.h"
 #include "core/runtime.h"
@@ -21,16 +22,9 @@
 #include "pool/admission.h"
 
 struct cpool__conn;
-struct cpool__end;
 
 #define CPOOL__CLOSING_BIT UINT32_C(0x80000000)
 #define CPOOL__CLOSED_BIT UINT32_C(0x40000000) /* nothing was in flight any more: the loop will not look again */
-
-enum cpool__end_state {
-  CPOOL__END_OPEN,
-  CPOOL__END_CLOSED,
-  CPOOL__END_FREED /* before it was closed: it frees itself */
-};
 
 enum cpool__http_state {
   CPOOL__HTTP_OPEN,

@@ -1,0 +1,71 @@
+/* lws_loop: all that is asked of libwebsockets: TLS, the upgrade, and what comes in. Loop thread only.
+ *
+ * What goes out is ours: whole frames, written as they are. So are all times: a connection ends when it is cut, or the
+ * peer ends it. Another transport could be put under these calls. */
+#ifndef CPOOL_WS_LWS_LOOP_H
+#define CPOOL_WS_LWS_LOOP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <cpool.h>
+
+struct lws;
+
+/* A socket; embedded in the connection, which is its owner. */
+struct cpool__wire {
+  struct lws *wsi; /* NULL: gone, or not begun */
+};
+
+struct cpool__wire_piece {
+  const void *data;
+  size_t len;
+  size_t rest;            /* of its frame: declared by the peer, and still to come */
+  bool text, first, last; /* of its message */
+};
+
+/* Each call comes from libuv's poll phase, or from within a call below where that is said. Only `gone` may free the
+ * connection. What returns false has the connection ended at once. */
+struct cpool__wire_events {
+  /* The head is complete. 0: the upgrade goes on; else the status of the answer that refuses it. */
+  int (*upgrade)(struct cpool__wire *wire);
+  void (*opened)(struct cpool__wire *wire);
+  bool (*received)(struct cpool__wire *wire, const struct cpool__wire_piece *piece);
+  void (*pong)(struct cpool__wire *wire, const void *data, size_t len);
+  /* The peer's close frame. True: its payload is sent back and the connection ends; false: it ends as it is. */
+  bool (*peer_closes)(struct cpool__wire *wire, const unsigned char *payload, size_t len);
+  void (*writable)(struct cpool__wire *wire); /* all that was written has gone to the kernel */
+  /* libwebsockets ends it by itself; `code`: of the close frame that it has sent, 0: none. `gone` follows. */
+  void (*failed)(struct cpool__wire *wire, int code);
+  void (*gone)(struct cpool__wire *wire); /* the last: the descriptor is closed */
+};
+
+struct cpool__wires; /* a context of libwebsockets on the runtime's loop */
+
+/* CPOOL_ENOMEM or CPOOL_ESYSTEM (recorded). */
+int cpool__wires_new(struct cpool__wires **out, cpool_runtime *rt, const struct cpool__wire_events *events,
+                     int receive_buffer_bytes);
+/* No wire is left. `done` follows when libuv has closed what was libwebsockets', some turns later. */
+void cpool__wires_free(struct cpool__wires *wires, void (*done)(void *user), void *user);
+
+struct cpool__gate; /* what sockets that are accepted share: certificate, subprotocols */
+
+/* CPOOL_ETLS_CONFIG or CPOOL_ENOMEM (recorded). It goes with the wires. `subprotocols`: names with commas, or NULL. */
+int cpool__gate_new(struct cpool__gate **out, struct cpool__wires *wires, const char *cert_file, const char *key_file,
+                    const char *subprotocols);
+/* Takes an accepted socket, also when it fails; `gone` may have been called then. */
+bool cpool__wire_adopt(struct cpool__wire *wire, struct cpool__gate *gate, int fd);
+
+/* Of the upgrade request, inside `upgrade` alone. Length, or -1: not sent. `out` ends with a NUL and is "" on failure. */
+enum cpool__wire_field { CPOOL__WIRE_PATH, CPOOL__WIRE_QUERY, CPOOL__WIRE_SUBPROTOCOLS };
+int cpool__wire_field(struct cpool__wire *wire, enum cpool__wire_field field, char *out, size_t size);
+int cpool__wire_header(struct cpool__wire *wire, const char *name, char *out, size_t size); /* lower case */
+int cpool__wire_fd(struct cpool__wire *wire);
+
+/* Whole frames. False: it is dead. Nothing may be written while cpool__wire_full. */
+bool cpool__wire_write(struct cpool__wire *wire, const unsigned char *frames, size_t len);
+bool cpool__wire_full(struct cpool__wire *wire);           /* something is left of the last write: `writable` follows */
+void cpool__wire_pause(struct cpool__wire *wire, bool on); /* reading; not inside a call of the events */
+/* The socket is shut down: `gone` follows. Legal anywhere. */
+void cpool__wire_cut(struct cpool__wire *wire);
+
+#endif

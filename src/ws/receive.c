@@ -1,0 +1,300 @@
+/* receive: what comes in from a socket: messages, pongs, the peer's close
+ *
+ *   a piece that is a whole message -> an event; others -> gathered in one that grows, within max_message_bytes
+ *   before the caller has accepted  -> whole messages are held, reading is paused
+ *   the queue is above its mark     -> reading is paused until it is at the low one
+ *
+ * Reading is paused and goes on in a task of the turn: inside of a callback of libwebsockets, over TLS, it would look for ever
+ * at what it has read already. */
+#include <assert.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "ws/conn.h"
+
+enum { FRAGMENT_BYTES = 64 /* that each fragment of a message counts beside its own */ };
+
+struct cpool__message {
+  struct cpool__event event; /* first; its link also holds it in `held` */
+  struct cpool__ws_conn *conn;
+  size_t capacity, fragments;
+  char data[];
+};
+
+/* ---------------------------------------------------------------------------------------------------------- messages */
+
+static void message_released(struct cpool__event *event)
+{
+  struct cpool__message *message = cpool__container_of(event, struct cpool__message, event);
+  cpool__ws_conn_drop(message->conn);
+  cpool__free(message);
+}
+
+/* Room for `capacity` bytes in all and a NUL. False: out of memory, nothing changed. */
+static bool reserve(struct cpool__message **message, size_t capacity)
+{
+  bool fresh = *message == NULL;
+  if (!fresh && (*message)->capacity >= capacity)
+    return true;
+  struct cpool__message *grown = cpool__realloc(*message, sizeof *grown + capacity + 1);
+  if (grown == NULL)
+    return false;
+  if (fresh)
+    memset(grown, 0, sizeof *grown);
+  grown->capacity = capacity;
+  *message = grown;
+  return true;
+}
+
+static void deliver(struct cpool__ws_conn *conn, struct cpool__message *message)
+{
+  message->event.bytes = sizeof *message + message->event.event.len;
+  message->event.release = message_released;
+  cpool__ws_conn_deliver(conn, &message->event, CPOOL_EVENT_WS_MESSAGE);
+}
+
+static void complete(struct cpool__ws_conn *conn)
+{
+  cpool_ws *ws = conn->ws;
+  struct cpool__message *message = conn->incoming;
+  conn->incoming = NULL;
+  message->conn = conn;
+  message->event.event.data = message->data;
+  message->data[message->event.event.len] = '\0';
+  ws->now.messages_received++;
+  ws->now.bytes_received += message->event.event.len;
+  atomic_fetch_add_explicit(&conn->messages_received, 1, memory_order_relaxed);
+  atomic_fetch_add_explicit(&conn->bytes_received, message->event.event.len, memory_order_relaxed);
+  cpool__ws_touch(ws);
+  if (cpool__ws_phase(conn) == CPOOL__WS_UP) {
+    deliver(conn, message);
+    if (ws->options.queue != NULL && cpool__queue_above(ws->options.queue))
+      cpool__ws_pause(conn, true);
+  } else {
+    cpool__list_push_back(&conn->held, &message->event.link);
+  }
+}
+
+void cpool__ws_release_held(struct cpool__ws_conn *conn)
+{
+  for (struct cpool__link *link; (link = cpool__list_pop_front(&conn->held)) != NULL;)
+    deliver(conn, cpool__container_of(link, struct cpool__message, event.link));
+  cpool__ws_pause(conn, false);
+}
+
+void cpool__ws_forget_incoming(struct cpool__ws_conn *conn)
+{
+  cpool__free(conn->incoming);
+  conn->incoming = NULL;
+  for (struct cpool__link *link; (link = cpool__list_pop_front(&conn->held)) != NULL;)
+    cpool__free(cpool__container_of(link, struct cpool__message, event.link));
+}
+
+/* How large the message may still get, as far as it is known: what the frame declares is taken at once, when it is within the
+ * cap and not much more than what has come. */
+static size_t wanted(const struct cpool__message *message, size_t have, const struct cpool__wire_piece *piece)
+{
+  size_t now = have + piece->len, declared = now + piece->rest;
+  if (piece->last || message == NULL || declared <= message->capacity * 2)
+    return declared;
+  return message->capacity >= now ? now : message->capacity * 2 > now ? message->capacity * 2 : now;
+}
+
+static bool received(struct cpool__wire *wire, const struct cpool__wire_piece *piece)
+{
+  struct cpool__ws_conn *conn = cpool__container_of(wire, struct cpool__ws_conn, wire);
+  size_t cap = (size_t) conn->ws->options.max_message_bytes;
+  cpool__ws_conn_heard(conn);
+  int phase = cpool__ws_phase(conn);
+  if (phase != CPOOL__WS_UP && phase != CPOOL__WS_UNDECIDED)
+    return true; /* behind our close frame nothing is read */
+  size_t have = conn->incoming != NULL ? conn->incoming->event.event.len : 0;
+  size_t overhead = conn->incoming != NULL ? conn->incoming->fragments * FRAGMENT_BYTES : 0;
+  if (piece->len > cap || piece->rest > cap || have + piece->len + piece->rest + overhead > cap + FRAGMENT_BYTES) {
+    cpool__ws_conn_close(conn, CPOOL_WS_TOO_BIG, 1009, NULL);
+    return true;
+  }
+  if (!reserve(&conn->incoming, wanted(conn->incoming, have, piece))) {
+    cpool__ws_conn_close(conn, CPOOL_WS_NO_MEMORY, 1011, NULL);
+    return true;
+  }
+  struct cpool_event *event = &conn->incoming->event.event;
+  if (piece->first)
+    event->ws_kind = piece->text ? CPOOL_WS_TEXT : CPOOL_WS_BINARY;
+  if (piece->len > 0)
+    memcpy(conn->incoming->data + have, piece->data, piece->len);
+  event->len = have + piece->len;
+  if (piece->rest == 0)
+    conn->incoming->fragments++;
+  if (piece->last)
+    complete(conn);
+  return true;
+}
+
+/* ------------------------------------------------------------------------------------------------------------- pauses */
+
+void cpool__ws_pause(struct cpool__ws_conn *conn, bool on)
+{
+  conn->wants_pause = on;
+  if (!cpool__link_in(&conn->settle_link))
+    cpool__list_push_back(&conn->ws->to_settle, &conn->settle_link);
+  cpool__runtime_defer(conn->ws->rt, &conn->ws->settle_task);
+}
+
+static void on_low_water(struct cpool__msg *msg)
+{
+  struct cpool__ws_conn *conn = cpool__container_of(msg, struct cpool__ws_conn, waiter.msg);
+  conn->waits_at_mark = false;
+  if (cpool__ws_phase(conn) != CPOOL__WS_GONE)
+    cpool__ws_pause(conn, false);
+  cpool__ws_conn_drop(conn);
+}
+
+/* At the queue's mark until it is low. False: it is low already. */
+static bool wait_at_mark(struct cpool__ws_conn *conn)
+{
+  if (conn->waits_at_mark)
+    return true;
+  conn->waiter.runtime = conn->ws->rt;
+  conn->waiter.msg.fn = on_low_water;
+  if (!cpool__queue_pause(conn->ws->options.queue, &conn->waiter))
+    return false;
+  cpool__ws_conn_hold(conn);
+  conn->waits_at_mark = true;
+  return true;
+}
+
+static void stop_waiting(struct cpool__ws_conn *conn)
+{
+  if (!conn->waits_at_mark || !cpool__queue_unpause(conn->ws->options.queue, &conn->waiter))
+    return; /* its message is on the way, and finds nothing to do */
+  conn->waits_at_mark = false;
+  cpool__ws_conn_drop(conn);
+}
+
+static void settle(struct cpool__ws_conn *conn)
+{
+  bool on = conn->wants_pause;
+  if (on && cpool__ws_phase(conn) == CPOOL__WS_UP)
+    on = wait_at_mark(conn);
+  else if (!on)
+    stop_waiting(conn);
+  if (on == conn->paused)
+    return;
+  conn->paused = on;
+  conn->ws->paused_count += on ? 1 : -1;
+  cpool__wire_pause(&conn->wire, on);
+}
+
+void cpool__ws_settle(struct cpool__task *task)
+{
+  cpool_ws *ws = cpool__container_of(task, cpool_ws, settle_task);
+  for (struct cpool__link *link; (link = cpool__list_pop_front(&ws->to_settle)) != NULL;)
+    settle(cpool__container_of(link, struct cpool__ws_conn, settle_link));
+}
+
+void cpool__ws_pause_over(struct cpool__ws_conn *conn)
+{
+  conn->wants_pause = false;
+  settle(conn);
+  cpool__link_remove(&conn->settle_link);
+}
+
+/* -------------------------------------------------------------------------------------------------- pongs and the close */
+
+static void pong(struct cpool__wire *wire, const void *data, size_t len)
+{
+  struct cpool__ws_conn *conn = cpool__container_of(wire, struct cpool__ws_conn, wire);
+  uint64_t nonce;
+  cpool__ws_conn_heard(conn);
+  if (len != sizeof nonce || conn->nonce == 0)
+    return;
+  memcpy(&nonce, data, sizeof nonce);
+  if (nonce != conn->nonce)
+    return;
+  conn->nonce = 0;
+  conn->ws->now.pongs++;
+  atomic_store_explicit(&conn->round_trip_us, (int64_t) (cpool__runtime_now_us(conn->ws->rt) - conn->pinged_us),
+                        memory_order_relaxed);
+  cpool__ws_touch(conn->ws);
+}
+
+static void keep_text(struct cpool__ws_conn *conn, const unsigned char *text, size_t len)
+{
+  cpool__free(conn->peer_text);
+  conn->peer_text = cpool__malloc(len + 1);
+  if (conn->peer_text == NULL)
+    return;
+  memcpy(conn->peer_text, text, len);
+  conn->peer_text[len] = '\0';
+}
+
+/* libwebsockets would send back what it got: codes that nobody may send, and texts that are none, too. */
+static bool peer_closes(struct cpool__wire *wire, const unsigned char *payload, size_t len)
+{
+  struct cpool__ws_conn *conn = cpool__container_of(wire, struct cpool__ws_conn, wire);
+  cpool__ws_conn_heard(conn);
+  if (conn->close_sent)
+    return false;
+  int code = len >= 2 ? payload[0] << 8 | payload[1] : 1005;
+  bool valid = len != 1 && (len == 0 || cpool__close_code_valid(code));
+  bool readable = len <= 2 || cpool__utf8_valid(payload + 2, len - 2);
+  cpool__ws_conn_flush(conn); /* libwebsockets drops what it still has then */
+  if (valid && readable) {
+    if (conn->reason == 0)
+      conn->reason = CPOOL_WS_BY_PEER;
+    if (conn->close_code == 0)
+      conn->close_code = code;
+    if (len > 2)
+      keep_text(conn, payload + 2, len - 2);
+    return true;
+  }
+  if (conn->reason == 0)
+    conn->reason = CPOOL_WS_PROTOCOL;
+  if (conn->close_code == 0)
+    conn->close_code = valid ? 1007 : 1002;
+  struct cpool__frame *frame = cpool__frame_close(conn->close_code, NULL, 0);
+  if (frame != NULL && !cpool__wire_full(wire))
+    (void) cpool__wire_write(wire, frame->bytes, frame->len);
+  cpool__frame_drop(frame);
+  return false;
+}
+
+static void failed(struct cpool__wire *wire, int code)
+{
+  struct cpool__ws_conn *conn = cpool__container_of(wire, struct cpool__ws_conn, wire);
+  if (conn->reason != 0 || cpool__ws_phase(conn) == CPOOL__WS_HANDSHAKE)
+    return;
+  conn->reason = code != 0 ? CPOOL_WS_PROTOCOL : CPOOL_WS_LOST;
+  if (code != 0 && conn->close_code == 0)
+    conn->close_code = code;
+}
+
+static int upgrade(struct cpool__wire *wire)
+{
+  return cpool__ws_decide(cpool__container_of(wire, struct cpool__ws_conn, wire));
+}
+
+static void opened(struct cpool__wire *wire)
+{
+  cpool__ws_upgraded(cpool__container_of(wire, struct cpool__ws_conn, wire));
+}
+
+static void writable(struct cpool__wire *wire)
+{
+  cpool__ws_writable(cpool__container_of(wire, struct cpool__ws_conn, wire));
+}
+
+static void gone(struct cpool__wire *wire)
+{
+  cpool__ws_conn_gone(cpool__container_of(wire, struct cpool__ws_conn, wire));
+}
+
+const struct cpool__wire_events cpool__ws_wire_events = {.upgrade = upgrade,
+                                                         .opened = opened,
+                                                         .received = received,
+                                                         .pong = pong,
+                                                         .peer_closes = peer_closes,
+                                                         .writable = writable,
+                                                         .failed = failed,
+                                                         .gone = gone};

@@ -1,0 +1,63 @@
+/* ws_options: the manager's option table */
+#include <stdint.h>
+
+#include "core/error.h"
+#include "ws/manager.h"
+
+enum { DAY_MS = 24 * 60 * 60 * 1000 };
+
+#define FIELD(name) .key = #name, .offset = offsetof(cpool_ws_options, name)
+#define COUNT(name, low, high) FIELD(name), .type = CPOOL__OPTION_INT32, .unit = "", .minimum = (low), .maximum = (high)
+#define MS(name, low) FIELD(name), .type = CPOOL__OPTION_INT64, .unit = "ms", .minimum = (low), .maximum = DAY_MS
+#define BYTES(name, low, high)                                                                                         \
+  FIELD(name), .type = CPOOL__OPTION_INT64, .unit = "bytes", .minimum = (low), .maximum = (high)
+
+static const struct cpool__choice duplicate_choices[] = {{"reject", CPOOL_WS_REJECT},
+                                                         {"replace", CPOOL_WS_REPLACE},
+                                                         {NULL, 0}};
+static const struct cpool__choice overflow_choices[] = {{"refuse", CPOOL_WS_OVERFLOW_REFUSE},
+                                                        {"drop_oldest", CPOOL_WS_OVERFLOW_DROP_OLDEST},
+                                                        {"drop_newest", CPOOL_WS_OVERFLOW_DROP_NEWEST},
+                                                        {"close", CPOOL_WS_OVERFLOW_CLOSE},
+                                                        {NULL, 0}};
+
+/* max_connections stays below the 2^24 slots of a handle. */
+static const struct cpool__option option_rows[] = {
+    {COUNT(max_connections, 1, 16000000), .standard = 1000,
+     .meaning = "in the registry; more are refused before the upgrade, with 503"},
+    {COUNT(max_handshakes, 1, 1000000), .standard = 256,
+     .meaning = "connections that are not open yet; more wait in the kernel's backlog"},
+    {FIELD(on_duplicate), .type = CPOOL__OPTION_CHOICE, .unit = "", .standard = CPOOL_WS_REJECT,
+     .choices = duplicate_choices,
+     .meaning = "who gets an id that is taken: reject leaves it, replace closes the old one"},
+    {FIELD(on_overflow), .type = CPOOL__OPTION_CHOICE, .unit = "", .standard = CPOOL_WS_OVERFLOW_REFUSE,
+     .choices = overflow_choices, .meaning = "what happens to a message for which its connection's queue has no room"},
+    {MS(health_check_interval_ms, 1), .standard = 60000, .flags = CPOOL__OPTION_OFF,
+     .meaning = "silence of the peer after which it is pinged"},
+    {MS(pong_timeout_ms, 1), .standard = 10000, .flags = CPOOL__OPTION_OFF,
+     .meaning = "from a ping until anything comes; then the connection is cut"},
+    {MS(connection_timeout_ms, 1), .standard = 300000, .flags = CPOOL__OPTION_OFF,
+     .meaning = "longest silence of the peer, pinged or not"},
+    {MS(handshake_timeout_ms, 1), .standard = 10000,
+     .meaning = "from the accept of a socket until the connection is open, the caller's decision included"},
+    {MS(close_timeout_ms, 1), .standard = 5000, .meaning = "from the wish to close until the end; then it is cut"},
+    {BYTES(max_message_bytes, 1, 1073741824), .standard = 1048576, .meaning = "of a message that is received"},
+    {BYTES(max_send_queue_bytes, 1, 1073741824), .standard = 1048576,
+     .meaning = "of messages that wait to be sent on one connection"},
+    {COUNT(max_send_queue_messages, 1, 1000000), .standard = 10000,
+     .meaning = "messages that wait to be sent on one connection"},
+    {COUNT(receive_buffer_bytes, 128, 1048576), .standard = 256,
+     .meaning = "of each connection; a small one is paid in reads of large messages"},
+    {BYTES(max_queued_bytes, 65536, 1099511627776), .standard = 67108864,
+     .meaning = "memory of messages that wait, of all connections; above it the one with the most is cut"},
+    {.key = NULL},
+};
+
+const struct cpool__option_table cpool__ws_option_table = {"ws", option_rows};
+
+int cpool_ws_options_set(cpool_ws_options *options, const char *key, const char *value)
+{
+  if (options == NULL)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "ws_options_set: options is NULL");
+  return cpool__options_set(&cpool__ws_option_table, options, options->size, key, value);
+}
