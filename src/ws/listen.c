@@ -121,7 +121,7 @@ static void take_client(struct cpool__listener *listener, int fd, struct cpool__
   conn->tls = listener->tls;
   conn->deadline_ms = conn->opened_ms + (uint64_t) ws->options.handshake_timeout_ms;
   cpool__ws_conn_hold(conn);
-  if (!cpool__wire_adopt(&conn->wire, listener->gate, fd) && cpool__ws_phase(conn) != CPOOL__WS_GONE)
+  if (!cpool__wire_adopt(&conn->wire, listener->gate, fd))
     cpool__ws_conn_gone(conn);
   if (cpool__ws_phase(conn) != CPOOL__WS_GONE)
     cpool__ws_watch(conn);

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <libwebsockets.h>
 #include <uv.h>
 
@@ -139,15 +140,12 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *sessi
     return reason == LWS_CALLBACK_HTTP ? -1 : 0;
   struct cpool__wires *wires = lws_context_user(lws_get_context(wsi));
   const struct cpool__wire_events *events = wires->events;
+  wire->wsi = wsi; /* the first callbacks come before the call that makes it returns */
   cpool__runtime_enter(wires->rt);
   switch ((int) reason) {
-  case LWS_CALLBACK_WSI_CREATE:
-    wire->wsi = wsi;
-    return 0;
   case LWS_CALLBACK_HTTP: /* no upgrade */
     return refuse(wsi, 426);
   case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE: {
-    wire->wsi = wsi;
     int status = strcasecmp(in, "websocket") == 0 ? check_head(wsi) : 426;
     if (status == 0)
       status = events->upgrade(wire);
@@ -172,6 +170,7 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *sessi
   case LWS_CALLBACK_WSI_DESTROY:
     lws_set_opaque_user_data(wsi, NULL);
     wire->wsi = NULL;
+    wire->ended = true;
     events->gone(wire);
     return 0;
   default:
@@ -215,6 +214,15 @@ int cpool__wires_new(struct cpool__wires **out, cpool_runtime *rt, const struct 
   return CPOOL_OK;
 }
 
+static void gate_free(struct cpool__gate *gate)
+{
+  if (gate == NULL)
+    return;
+  cpool__free(gate->protocols);
+  cpool__free(gate->names);
+  cpool__free(gate);
+}
+
 static void on_turn(struct cpool__timer *timer)
 {
   struct cpool__wires *wires = cpool__container_of(timer, struct cpool__wires, timer);
@@ -226,9 +234,7 @@ static void on_turn(struct cpool__timer *timer)
   lws_context_destroy(wires->context);
   for (struct cpool__gate *gate = wires->gates, *next; gate != NULL; gate = next) {
     next = gate->next;
-    cpool__free(gate->protocols);
-    cpool__free(gate->names);
-    cpool__free(gate);
+    gate_free(gate);
   }
   void (*done)(void *user) = wires->done;
   void *user = wires->user;
@@ -283,9 +289,7 @@ int cpool__gate_new(struct cpool__gate **out, struct cpool__wires *wires, const 
 {
   struct cpool__gate *gate = cpool__calloc(1, sizeof *gate);
   if (gate == NULL || !list_protocols(gate, wires, subprotocols)) {
-    if (gate != NULL)
-      cpool__free(gate->protocols);
-    cpool__free(gate);
+    gate_free(gate);
     return cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "ws_listen: no memory");
   }
   struct lws_context_creation_info info = {
@@ -304,11 +308,10 @@ int cpool__gate_new(struct cpool__gate **out, struct cpool__wires *wires, const 
   gate->tls = cert_file != NULL;
   gate->vhost = lws_create_vhost(wires->context, &info);
   if (gate->vhost == NULL) {
-    cpool__free(gate->protocols);
-    cpool__free(gate->names);
-    cpool__free(gate);
-    return cpool__refuse(gate->tls ? CPOOL_ETLS_CONFIG : CPOOL_ENOMEM, gate->tls ? CPOOL_LAYER_TLS : CPOOL_LAYER_SYSTEM,
-                         "ws_listen: tls_cert_file or tls_key_file cannot be used");
+    gate_free(gate);
+    if (cert_file == NULL)
+      return cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "ws_listen: no memory");
+    return cpool__refuse(CPOOL_ETLS_CONFIG, CPOOL_LAYER_TLS, "ws_listen: tls_cert_file or tls_key_file cannot be used");
   }
   gate->next = wires->gates;
   wires->gates = gate;
@@ -322,10 +325,15 @@ bool cpool__wire_adopt(struct cpool__wire *wire, struct cpool__gate *gate, int f
                            .type = LWS_ADOPT_SOCKET | LWS_ADOPT_HTTP | (gate->tls ? LWS_ADOPT_ALLOW_SSL : 0),
                            .fd.sockfd = fd,
                            .opaque = wire};
+  struct stat before, now;
+  bool known = fstat(fd, &before) == 0;
   struct lws *wsi = lws_adopt_descriptor_vhost_via_info(&what);
-  if (wsi != NULL)
+  if (wsi != NULL) {
     wire->wsi = wsi;
-  return wsi != NULL;
+    return true;
+  }
+  /* It ends it at once, without a word, or in the next turn, when the handshake fails at its first bytes. */
+  return wire->ended || (known && fstat(fd, &now) == 0 && now.st_ino == before.st_ino);
 }
 
 /* -------------------------------------------------------------------------------------------------------------- wires */

@@ -14,6 +14,7 @@ struct lws;
 /* A socket; embedded in the connection, which is its owner. */
 struct cpool__wire {
   struct lws *wsi; /* NULL: gone, or not begun */
+  bool ended;      /* gone */
 };
 
 struct cpool__wire_piece {
@@ -52,7 +53,8 @@ struct cpool__gate; /* what sockets that are accepted share: certificate, subpro
 /* CPOOL_ETLS_CONFIG or CPOOL_ENOMEM (recorded). It goes with the wires. `subprotocols`: names with commas, or NULL. */
 int cpool__gate_new(struct cpool__gate **out, struct cpool__wires *wires, const char *cert_file, const char *key_file,
                     const char *subprotocols);
-/* Takes an accepted socket, also when it fails; `gone` may have been called then. */
+/* Takes an accepted socket. False: it is closed, and no call of the events was made or follows; else `gone` comes, perhaps has
+ * come already. */
 bool cpool__wire_adopt(struct cpool__wire *wire, struct cpool__gate *gate, int fd);
 
 /* Of the upgrade request, inside `upgrade` alone. Length, or -1: not sent. `out` ends with a NUL and is "" on failure. */
