@@ -48,8 +48,9 @@
  *
  * Process-wide effects, all of them: libcurl and c-ares are initialised once; SIGPIPE is set to be ignored if nobody
  * handles it, and glibc's malloc is led to keep up to 8 MiB of freed memory instead of 128 KiB, unless the program has
- * set its thresholds (both by the first cpool_http_new); the allocator hook. Several runtimes and pools live side by
- * side.
+ * set its thresholds (both by the first cpool_http_new); libwebsockets sets SIGPIPE to be ignored, initialises OpenSSL
+ * and has its log level set to none (by cpool_ws_new); the allocator hook. Several runtimes, pools and managers live
+ * side by side.
  */
 #ifndef CPOOL_H
 #define CPOOL_H
@@ -898,10 +899,11 @@ CPOOL_API int cpool_event_upgrade_get(const cpool_event *, cpool_ws_upgrade *out
  * sent. Of repeated ones the first, or all with commas between. */
 CPOOL_API const char *cpool_event_upgrade_header(const cpool_event *, const char *name);
 
-/* The answers to CPOOL_EVENT_WS_ACCEPT. By callback inside of it, at once; else [posts]. `id`: 1 to 255 bytes of UTF-8;
- * copies. When it cannot have the id (CPOOL_WS_REJECT) or the registry is full, it is refused, with 409 or 503.
- * CPOOL_EINVAL: the id; CPOOL_ESTALE: it has gone or is decided; by callback also CPOOL_EEXIST and CPOOL_EFULL;
- * CPOOL_ENOMEM. */
+/* The answers to CPOOL_EVENT_WS_ACCEPT. By callback inside of it, at once; else [posts], and `user` comes back with
+ * CPOOL_EVENT_WS_CLOSED at the latest. `id`: 1 to 255 bytes of UTF-8; copies. Without one of the two answers a callback
+ * refuses with 403; so it does, unless another id is tried, when the id is taken (CPOOL_WS_REJECT) or the registry is
+ * full; with a queue the close code is 1008 then. CPOOL_EINVAL: the id; CPOOL_ESTALE: it has gone or is decided; by
+ * callback also CPOOL_EEXIST and CPOOL_EFULL; CPOOL_ENOMEM. */
 CPOOL_API int cpool_ws_accept(cpool_ws *, cpool_conn, const char *id, void *user);
 /* http_status: 400 to 599, 0: 403. */
 CPOOL_API int cpool_ws_refuse(cpool_ws *, cpool_conn, int32_t http_status);
@@ -952,7 +954,8 @@ CPOOL_API void cpool_ws_health_init_sized(cpool_ws_health *, size_t size);
 CPOOL_API int cpool_ws_health_check(cpool_ws *, cpool_ws_health *out);
 
 /* Gauges are int64_t, counters since the manager was made uint64_t. In every snapshot:
- * opened - closed == total_connections + handshaking_connections + closing_connections; closed is the sum of closed_*. */
+ * opened - closed == total_connections + handshaking_connections + closing_connections; closed is the sum of the
+ * closed_* fields. */
 typedef struct cpool_ws_stats {
   size_t size;
   int64_t total_connections;       /* open, in the registry */

@@ -32,11 +32,13 @@ may_include() {
     pool) echo pool base ;;
     dns) echo dns core base ;;
     http) echo http pool dns core base ;;
+    ws) echo ws dns core base ;;
   esac
 }
 
 includes 'curl/.*' | grep -v '^src/http/' | rule "libcurl is included in src/http only"
 includes 'openssl/.*' | grep -v '^src/http/tls\.c:' | rule "OpenSSL is included in src/http/tls.c only"
+includes 'libwebsockets.*' | grep -v '^src/ws/lws_loop\.c:' | rule "libwebsockets is included in src/ws/lws_loop.c only"
 includes 'ares.*\.h' | grep -v '^src/dns/' | rule "c-ares is included in src/dns only"
 includes 'uv\.h' | grep -vE '^src/core/|^src/[a-z]+/[a-z]+_loop\.[ch]:' | rule "libuv is included in src/core and *_loop only"
 

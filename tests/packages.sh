@@ -8,6 +8,7 @@ PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
 PACKAGES_BUILD="gcc=gcc libc6-dev=/usr/include/stdio.h make=make cmake=cmake ninja-build=ninja pkg-config=pkg-config
   libcurl4-openssl-dev=pc:libcurl libuv1-dev=pc:libuv libc-ares-dev=pc:libcares libssl-dev=pc:openssl
+  libwebsockets-dev=pc:libwebsockets libwebsockets-evlib-uv=/usr/lib/$(gcc -print-multiarch 2>/dev/null || uname -m)/libwebsockets-evlib_uv.so
   zlib1g-dev=pc:zlib libcjson-dev=pc:libcjson"
 PACKAGES_QUICKSTART="$PACKAGES_BUILD nginx-light=nginx openssl=openssl"
 PACKAGES_TEST="$PACKAGES_BUILD libbrotli-dev=pc:libbrotlidec libzstd-dev=pc:libzstd g++=g++ libcmocka-dev=pc:cmocka openssl=openssl

@@ -100,8 +100,10 @@ static int do_accept(struct cpool__ws_conn *conn, const struct command *command)
   int rc = cpool__ws_conn_register(conn, command->text, command->user);
   if (rc == CPOOL_OK && !inside)
     cpool__ws_conn_open(conn);
-  else if (rc != CPOOL_OK && !inside)
+  if (rc != CPOOL_OK && !inside) {
+    conn->user = command->user; /* the final event shall bring it back */
     cpool__ws_conn_close(conn, CPOOL_WS_REFUSED, 1008, NULL);
+  }
   return rc == CPOOL_OK ? rc : refuse_place("ws_accept", rc, ws, command->text);
 }
 

@@ -228,7 +228,7 @@ static enum room find_room(struct cpool__ws_conn *conn, int64_t bytes)
 {
   bool drops_oldest = conn->ws->options.on_overflow == CPOOL_WS_OVERFLOW_DROP_OLDEST;
   enum room room = count_message(conn, bytes, drops_oldest);
-  if (room != ROOM_NONE)
+  if (room != ROOM_NONE || conn->ws->options.on_overflow == CPOOL_WS_OVERFLOW_CLOSE)
     return room;
   atomic_store(&conn->wants_drained, true);
   room = cpool__ws_half_empty(conn) ? count_message(conn, bytes, drops_oldest) : ROOM_NONE;

@@ -4,6 +4,7 @@
 #include "core/queue.h"
 #include "http/http_options.h"
 #include "http/session.h"
+#include "ws/manager.h"
 
 int main(void)
 {
@@ -15,11 +16,12 @@ int main(void)
         "A field that is 0 or NULL means the default. `off` is `CPOOL_OFF` (-1) in the struct: no limit, or not at "
         "all. A value that is not allowed is\n"
         "refused with `CPOOL_EINVAL`, never corrected. *Live* options of a pool can be changed by "
-        "`cpool_http_reconfigure`; nothing of a queue or a\n"
+        "`cpool_http_reconfigure`; nothing of a manager (ws), a queue or a\n"
         "session can be changed after it was made.\n\n",
         stdout);
   cpool__options_document(&cpool__http_option_table, stdout);
   cpool__options_document(&cpool__session_option_table, stdout);
+  cpool__options_document(&cpool__ws_option_table, stdout);
   cpool__options_document(&cpool__queue_option_table, stdout);
   return fflush(stdout) == 0 && !ferror(stdout) ? 0 : 1;
 }
