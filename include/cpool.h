@@ -919,8 +919,9 @@ CPOOL_API int cpool_ws_touch(cpool_ws *, cpool_conn);
 CPOOL_API int cpool_ws_find(cpool_ws *, const char *id, cpool_conn *out);
 
 /* [posts] Copies. Sent in order, pings ahead of messages. CPOOL_OK: it is in the connection's queue, and comes to the
- * peer unless the connection ends before. CPOOL_EINVAL: kind, or a text that is no UTF-8; CPOOL_EAGAIN: no room, see
- * CPOOL_WS_OVERFLOW_REFUSE; CPOOL_ESTALE; CPOOL_ECLOSED: it is closing; CPOOL_ENOMEM. */
+ * peer unless the connection ends before. CPOOL_EINVAL: kind, a text that is no UTF-8, or more than
+ * max_send_queue_bytes; CPOOL_EAGAIN: no room, see CPOOL_WS_OVERFLOW_REFUSE; CPOOL_EFULL: twice max_queued_bytes wait,
+ * the loop is behind; CPOOL_ESTALE; CPOOL_ECLOSED: it is closing; CPOOL_ENOMEM. */
 CPOOL_API int cpool_ws_send(cpool_ws *, cpool_conn, int32_t kind, const void *data, size_t len);
 /* The same by id; CPOOL_ENOTFOUND. */
 CPOOL_API int cpool_ws_send_id(cpool_ws *, const char *id, int32_t kind, const void *data, size_t len);
@@ -931,7 +932,7 @@ CPOOL_API int cpool_ws_subscribe(cpool_ws *, cpool_conn, const char *topic);
 CPOOL_API int cpool_ws_unsubscribe(cpool_ws *, cpool_conn, const char *topic);
 /* [posts] One message to all members (topic NULL: to all that are open), one copy for all of them. Waits for nobody:
  * with a member that has no room on_overflow decides, as with cpool_ws_send, but that refusing means dropping.
- * CPOOL_EINVAL; CPOOL_ECLOSED; CPOOL_ENOMEM. */
+ * CPOOL_EINVAL; CPOOL_EFULL, as with cpool_ws_send; CPOOL_ECLOSED; CPOOL_ENOMEM. */
 CPOOL_API int cpool_ws_publish(cpool_ws *, const char *topic, int32_t kind, const void *data, size_t len);
 
 /* [posts] Its id is free at once. What it is owed goes out, then a close frame with code (1000, 1001, 1003, 1007 to

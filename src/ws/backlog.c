@@ -3,24 +3,37 @@
 
 #include "base/memory.h"
 
-/* One pointer more than the frame that all receivers share. */
-struct cpool__backlog_node {
-  struct cpool__backlog_node *next;
-  struct cpool__frame *frame;
-};
-
 static bool is_control(const struct cpool__frame *frame)
 {
   return (frame->opcode & 8) != 0;
 }
 
-bool cpool__backlog_add(struct cpool__backlog *backlog, struct cpool__frame *frame)
+static void count(const struct cpool__frame *frame, int64_t bytes)
+{
+  if (frame->counter != NULL)
+    atomic_fetch_add_explicit(frame->counter, bytes, memory_order_relaxed);
+}
+
+struct cpool__backlog_node *cpool__backlog_node_new(struct cpool__frame *frame)
 {
   struct cpool__backlog_node *node = cpool__malloc(sizeof *node);
   if (node == NULL)
-    return false;
+    return NULL;
   *node = (struct cpool__backlog_node){.frame = frame};
-  bool control = is_control(frame);
+  count(frame, CPOOL__BACKLOG_NODE_BYTES);
+  return node;
+}
+
+void cpool__backlog_node_free(struct cpool__backlog_node *node)
+{
+  count(node->frame, -CPOOL__BACKLOG_NODE_BYTES);
+  cpool__frame_drop(node->frame);
+  cpool__free(node);
+}
+
+void cpool__backlog_add(struct cpool__backlog *backlog, struct cpool__backlog_node *node)
+{
+  bool control = is_control(node->frame);
   struct cpool__backlog_node **first = control ? &backlog->control_first : &backlog->first;
   struct cpool__backlog_node **last = control ? &backlog->control_last : &backlog->last;
   if (*first == NULL)
@@ -28,9 +41,6 @@ bool cpool__backlog_add(struct cpool__backlog *backlog, struct cpool__frame *fra
   else
     (*last)->next = node;
   *last = node;
-  if (frame->counter != NULL)
-    atomic_fetch_add_explicit(frame->counter, CPOOL__BACKLOG_NODE_BYTES, memory_order_relaxed);
-  return true;
 }
 
 const unsigned char *cpool__backlog_next(const struct cpool__backlog *backlog, size_t *len)
@@ -47,14 +57,6 @@ const unsigned char *cpool__backlog_next(const struct cpool__backlog *backlog, s
   return node->frame->bytes + offset;
 }
 
-static void free_node(struct cpool__backlog_node *node)
-{
-  if (node->frame->counter != NULL)
-    atomic_fetch_sub_explicit(node->frame->counter, CPOOL__BACKLOG_NODE_BYTES, memory_order_relaxed);
-  cpool__frame_drop(node->frame);
-  cpool__free(node);
-}
-
 /* Takes the first message, or the one behind it, out. */
 static int64_t take_out(struct cpool__backlog *backlog, struct cpool__backlog_node *before)
 {
@@ -66,7 +68,7 @@ static int64_t take_out(struct cpool__backlog *backlog, struct cpool__backlog_no
     before->next = node->next;
   if (backlog->last == node)
     backlog->last = before;
-  free_node(node);
+  cpool__backlog_node_free(node);
   return len;
 }
 
@@ -75,7 +77,7 @@ int64_t cpool__backlog_sent(struct cpool__backlog *backlog)
   struct cpool__backlog_node *control = backlog->control_first;
   if (control != NULL) {
     backlog->control_first = control->next;
-    free_node(control);
+    cpool__backlog_node_free(control);
     return -1;
   }
   const struct cpool__frame *frame = backlog->first->frame;
@@ -106,7 +108,7 @@ int32_t cpool__backlog_clear(struct cpool__backlog *backlog, int64_t *bytes)
         count++;
         *bytes += (int64_t) node->frame->payload_len;
       }
-      free_node(node);
+      cpool__backlog_node_free(node);
     }
   *backlog = (struct cpool__backlog){0};
   return count;

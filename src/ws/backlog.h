@@ -7,7 +7,11 @@
 
 #include "ws/frame.h"
 
-struct cpool__backlog_node;
+/* One pointer more than the frame that all receivers share. */
+struct cpool__backlog_node {
+  struct cpool__backlog_node *next;
+  struct cpool__frame *frame;
+};
 
 struct cpool__backlog {
   struct cpool__backlog_node *first, *last;                 /* messages */
@@ -17,8 +21,11 @@ struct cpool__backlog {
 
 enum { CPOOL__BACKLOG_NODE_BYTES = 32 }; /* what a frame in one more backlog takes */
 
-/* Takes the reference on success. False: out of memory. A zeroed struct is empty. Nodes are counted where frames are. */
-bool cpool__backlog_add(struct cpool__backlog *backlog, struct cpool__frame *frame);
+/* A frame's place in one backlog; takes the reference on success. NULL: out of memory. Counted where the frame is. */
+struct cpool__backlog_node *cpool__backlog_node_new(struct cpool__frame *frame);
+void cpool__backlog_node_free(struct cpool__backlog_node *node);
+/* A zeroed struct is empty. */
+void cpool__backlog_add(struct cpool__backlog *backlog, struct cpool__backlog_node *node);
 /* The next whole frame and its length; NULL: none. It is not changed until cpool__backlog_sent says that it has gone. */
 const unsigned char *cpool__backlog_next(const struct cpool__backlog *backlog, size_t *len);
 /* The frame of cpool__backlog_next has gone. The payload's length of a message whose last frame it was; else -1. */

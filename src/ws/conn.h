@@ -131,6 +131,8 @@ void cpool__ws_settle(struct cpool__task *task);
 void cpool__ws_pause_over(struct cpool__ws_conn *conn); /* it has gone */
 
 /* send.c */
+/* Takes the node of a message for which there is room. */
+void cpool__ws_conn_queue(struct cpool__ws_conn *conn, struct cpool__backlog_node *node);
 /* Takes the frame, for which there is room. False: out of memory, it is dropped. */
 bool cpool__ws_conn_send(struct cpool__ws_conn *conn, struct cpool__frame *frame);
 void cpool__ws_flush(struct cpool__task *task);

@@ -46,6 +46,7 @@ struct cpool_ws {
   int32_t registered_count;
   _Atomic int64_t
       queued_bytes; /* of memory: frames once, a node for each backlog that they are in, what libwebsockets holds */
+  _Atomic int64_t posted_bytes; /* of these: on their way to the loop */
   _Atomic int64_t queued_messages;
   _Atomic uint64_t dropped_count;  /* messages, off the loop */
   _Atomic uint32_t inflight_count; /* messages on their way to the loop that name the manager; the bits on top */

@@ -21,7 +21,7 @@ void cpool__ws_publish(struct cpool__task *task)
   snapshot.closing_connections = ws->closing_count;
   snapshot.max_connections = ws->options.max_connections;
   snapshot.topics = ws->topic_count;
-  snapshot.queued_bytes = atomic_load_explicit(&ws->queued_bytes, memory_order_relaxed);
+  snapshot.queued_bytes = atomic_load(&ws->queued_bytes) - atomic_load(&ws->posted_bytes);
   snapshot.queued_messages = atomic_load_explicit(&ws->queued_messages, memory_order_relaxed);
   snapshot.paused_connections = ws->paused_count;
   snapshot.messages_dropped += atomic_load_explicit(&ws->dropped_count, memory_order_relaxed);

@@ -14,7 +14,11 @@
 #include "ws/conn.h"
 #include "ws/topic.h"
 
-enum { SCRATCH_BYTES = 65536, WRITES_PER_TURN = 4, EXTRA = 2 /* times the cap, for those who let the oldest go */ };
+enum {
+  SCRATCH_BYTES = 65536,
+  WRITES_PER_TURN = 4,
+  EXTRA = 2 /* times the cap: where the loop makes room, senders on other threads may be ahead of it by as much again */
+};
 
 /* -------------------------------------------------------------------------------------------------------- loop thread */
 
@@ -40,6 +44,35 @@ void cpool__ws_clear_backlog(struct cpool__ws_conn *conn)
   uncount(conn, messages, bytes);
   conn->ws->now.messages_dropped += (uint64_t) messages;
   hold(conn, 0);
+}
+
+static int64_t waiting_bytes(cpool_ws *ws)
+{
+  return atomic_load(&ws->queued_bytes) - atomic_load(&ws->posted_bytes);
+}
+
+/* Above the manager's cap: the connection that has most waiting pays for all. */
+static void shed(cpool_ws *ws)
+{
+  while (waiting_bytes(ws) > ws->options.max_queued_bytes) {
+    struct cpool__ws_conn *largest = NULL;
+    int64_t most = 0;
+    for (struct cpool__link *link = cpool__list_first(&ws->conns); link != NULL;
+         link = cpool__list_next(&ws->conns, link)) {
+      struct cpool__ws_conn *conn = cpool__container_of(link, struct cpool__ws_conn, link);
+      int64_t bytes = atomic_load(&conn->queued_bytes) + (int64_t) conn->held_bytes;
+      if (bytes > most && conn->reason == 0) {
+        most = bytes;
+        largest = conn;
+      }
+    }
+    if (largest == NULL)
+      return;
+    cpool__ws_conn_cut(largest, CPOOL_WS_OVERFLOW);
+    if (largest->close_code == 0)
+      largest->close_code = 1008;
+    cpool__ws_clear_backlog(largest);
+  }
 }
 
 void cpool__ws_flush_soon(struct cpool__ws_conn *conn)
@@ -123,30 +156,6 @@ void cpool__ws_conn_flush(struct cpool__ws_conn *conn)
   cpool__ws_conn_drained(conn);
 }
 
-/* Above the manager's cap: the connection that has most waiting pays for all. */
-static void shed(cpool_ws *ws)
-{
-  while (atomic_load_explicit(&ws->queued_bytes, memory_order_relaxed) > ws->options.max_queued_bytes) {
-    struct cpool__ws_conn *largest = NULL;
-    int64_t most = 0;
-    for (struct cpool__link *link = cpool__list_first(&ws->conns); link != NULL;
-         link = cpool__list_next(&ws->conns, link)) {
-      struct cpool__ws_conn *conn = cpool__container_of(link, struct cpool__ws_conn, link);
-      int64_t bytes = atomic_load(&conn->queued_bytes) + (int64_t) conn->held_bytes;
-      if (bytes > most) {
-        most = bytes;
-        largest = conn;
-      }
-    }
-    if (largest == NULL)
-      return;
-    cpool__ws_conn_cut(largest, CPOOL_WS_OVERFLOW);
-    if (largest->close_code == 0)
-      largest->close_code = 1008;
-    cpool__ws_clear_backlog(largest);
-  }
-}
-
 void cpool__ws_flush(struct cpool__task *task)
 {
   cpool_ws *ws = cpool__container_of(task, cpool_ws, flush_task);
@@ -186,21 +195,33 @@ static void make_room(struct cpool__ws_conn *conn)
   }
 }
 
-bool cpool__ws_conn_send(struct cpool__ws_conn *conn, struct cpool__frame *frame)
+void cpool__ws_conn_queue(struct cpool__ws_conn *conn, struct cpool__backlog_node *node)
 {
-  const cpool_ws_options *options = &conn->ws->options;
-  int64_t payload = (int64_t) frame->payload_len;
-  bool control = (frame->opcode & 8) != 0;
-  if (cpool__ws_phase(conn) != CPOOL__WS_UP || conn->reason != 0 || !cpool__backlog_add(&conn->backlog, frame)) {
-    cpool__frame_drop(frame);
+  int64_t payload = (int64_t) node->frame->payload_len;
+  bool control = (node->frame->opcode & 8) != 0;
+  if (cpool__ws_phase(conn) != CPOOL__WS_UP || conn->reason != 0) {
+    cpool__backlog_node_free(node);
     if (!control)
       drop_message(conn, payload);
-    return false;
+    return;
   }
-  if (options->on_overflow == CPOOL_WS_OVERFLOW_DROP_OLDEST)
+  cpool__backlog_add(&conn->backlog, node);
+  if (conn->ws->options.on_overflow == CPOOL_WS_OVERFLOW_DROP_OLDEST)
     make_room(conn);
   cpool__ws_flush_soon(conn);
-  return true;
+}
+
+bool cpool__ws_conn_send(struct cpool__ws_conn *conn, struct cpool__frame *frame)
+{
+  struct cpool__backlog_node *node = cpool__backlog_node_new(frame);
+  if (node != NULL) {
+    cpool__ws_conn_queue(conn, node);
+    return true;
+  }
+  if ((frame->opcode & 8) == 0)
+    drop_message(conn, (int64_t) frame->payload_len);
+  cpool__frame_drop(frame);
+  return false;
 }
 
 /* --------------------------------------------------------------------------------------------------------- any thread */
@@ -253,7 +274,8 @@ static int check_message(const char *call, int32_t kind, const void *data, size_
 struct send_msg {
   struct cpool__msg msg;
   struct cpool__ws_conn *conn;
-  struct cpool__frame *frame; /* NULL: it had no room, and the connection is to go for it */
+  struct cpool__backlog_node *node; /* NULL: it had no room, and the connection is to go for it */
+  int64_t posted_bytes;
 };
 
 static void overflowed(struct cpool__ws_conn *conn)
@@ -262,45 +284,52 @@ static void overflowed(struct cpool__ws_conn *conn)
   cpool__ws_conn_cut(conn, CPOOL_WS_OVERFLOW);
 }
 
+static void carry_out(struct cpool__ws_conn *conn, struct cpool__backlog_node *node)
+{
+  if (node != NULL)
+    cpool__ws_conn_queue(conn, node);
+  else
+    overflowed(conn);
+}
+
+/* In memory, as long as no backlog has it. */
+static int64_t weight(const struct cpool__frame *frame)
+{
+  return (int64_t) (sizeof *frame + frame->len);
+}
+
 static void on_send(struct cpool__msg *msg)
 {
   struct send_msg *send = cpool__container_of(msg, struct send_msg, msg);
   cpool_ws *ws = send->conn->ws;
-  if (send->frame != NULL)
-    (void) cpool__ws_conn_send(send->conn, send->frame);
-  else
-    overflowed(send->conn);
+  atomic_fetch_sub(&ws->posted_bytes, send->posted_bytes);
+  carry_out(send->conn, send->node);
   cpool__ws_conn_drop(send->conn);
   cpool__free(send);
   cpool__ws_leave(ws);
 }
 
-/* Hands the frame to the loop; takes it. */
-static int hand_over(struct cpool__ws_conn *conn, struct cpool__frame *frame)
+/* To the loop; takes the node on success. */
+static int hand_over(struct cpool__ws_conn *conn, struct cpool__backlog_node *node)
 {
-  cpool_ws *ws = conn->ws;
-  if (cpool__runtime_on_loop(ws->rt)) {
-    if (frame == NULL)
-      overflowed(conn);
-    else if (!cpool__ws_conn_send(conn, frame))
-      return cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "ws_send: no memory");
+  if (cpool__runtime_on_loop(conn->ws->rt)) {
+    carry_out(conn, node);
     return CPOOL_OK;
   }
   struct send_msg *send = cpool__malloc(sizeof *send);
-  int rc = CPOOL_ENOMEM;
-  if (send != NULL) {
-    *send = (struct send_msg){.msg.fn = on_send, .conn = conn, .frame = frame};
-    cpool__ws_conn_hold(conn);
-    rc = cpool__ws_post(ws, &send->msg);
-    if (rc == CPOOL_OK)
-      return rc;
+  if (send == NULL)
+    return cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "ws_send: no memory");
+  int64_t bytes = node != NULL ? weight(node->frame) + CPOOL__BACKLOG_NODE_BYTES : 0;
+  *send = (struct send_msg){.msg.fn = on_send, .conn = conn, .node = node, .posted_bytes = bytes};
+  cpool__ws_conn_hold(conn);
+  atomic_fetch_add(&conn->ws->posted_bytes, bytes);
+  int rc = cpool__ws_post(conn->ws, &send->msg);
+  if (rc != CPOOL_OK) {
+    atomic_fetch_sub(&conn->ws->posted_bytes, bytes);
     cpool__ws_conn_drop(conn);
     cpool__free(send);
   }
-  if (frame != NULL && (frame->opcode & 8) == 0)
-    uncount(conn, 1, (int64_t) frame->payload_len);
-  cpool__frame_drop(frame);
-  return rc == CPOOL_ENOMEM ? cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "ws_send: no memory") : rc;
+  return rc;
 }
 
 static int no_room(struct cpool__ws_conn *conn, enum room room)
@@ -325,6 +354,15 @@ static int no_room(struct cpool__ws_conn *conn, enum room room)
   }
 }
 
+/* Twice the cap: the loop, which would cut somebody, is behind. */
+static int check_total(const cpool_ws *ws, const char *call)
+{
+  if (atomic_load_explicit(&ws->queued_bytes, memory_order_relaxed) <= EXTRA * ws->options.max_queued_bytes)
+    return CPOOL_OK;
+  return cpool__refuse(CPOOL_EFULL, CPOOL_LAYER_WS, "%s: twice max_queued_bytes (%lld) wait", call,
+                       (long long) ws->options.max_queued_bytes);
+}
+
 static int send_to(struct cpool__ws_conn *conn, int32_t kind, const void *data, size_t len)
 {
   int phase = cpool__ws_phase(conn);
@@ -339,12 +377,21 @@ static int send_to(struct cpool__ws_conn *conn, int32_t kind, const void *data, 
     if (room != ROOM)
       return no_room(conn, room);
   }
+  int rc;
   struct cpool__frame *frame = cpool__frame_new(kind, data, len, &conn->ws->queued_bytes);
-  if (frame != NULL)
-    return hand_over(conn, frame);
+  struct cpool__backlog_node *node = frame != NULL ? cpool__backlog_node_new(frame) : NULL;
+  if (node != NULL) {
+    rc = hand_over(conn, node);
+    if (rc == CPOOL_OK)
+      return rc;
+    cpool__backlog_node_free(node);
+  } else {
+    cpool__frame_drop(frame);
+    rc = cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "ws_send: no memory");
+  }
   if (kind != CPOOL_WS_PING)
     uncount(conn, 1, (int64_t) len);
-  return cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "ws_send: no memory");
+  return rc;
 }
 
 int cpool_ws_send(cpool_ws *ws, cpool_conn handle, int32_t kind, const void *data, size_t len)
@@ -352,6 +399,8 @@ int cpool_ws_send(cpool_ws *ws, cpool_conn handle, int32_t kind, const void *dat
   int rc = cpool__ws_usable(ws);
   if (rc == CPOOL_OK)
     rc = check_message("ws_send", kind, data, len);
+  if (rc == CPOOL_OK)
+    rc = check_total(ws, "ws_send");
   if (rc != CPOOL_OK)
     return rc;
   struct cpool__ws_conn *conn = cpool__ws_conn_borrow(ws, handle);
@@ -409,12 +458,14 @@ static void publish(cpool_ws *ws, bool to_all, const char *topic, size_t topic_l
     }
   }
   cpool__frame_drop(frame);
+  shed(ws);
 }
 
 static void on_publish(struct cpool__msg *msg)
 {
   struct publish_msg *own = cpool__container_of(msg, struct publish_msg, msg);
   cpool_ws *ws = own->ws;
+  atomic_fetch_sub(&ws->posted_bytes, weight(own->frame));
   publish(ws, own->to_all, own->topic, own->topic_len, own->frame);
   cpool__free(own);
   cpool__ws_leave(ws);
@@ -427,6 +478,8 @@ int cpool_ws_publish(cpool_ws *ws, const char *topic, int32_t kind, const void *
     rc = check_message("ws_publish", kind, data, len);
   if (rc == CPOOL_OK && topic != NULL)
     rc = cpool__topic_check("ws_publish", topic);
+  if (rc == CPOOL_OK)
+    rc = check_total(ws, "ws_publish");
   if (rc != CPOOL_OK)
     return rc;
   if ((int64_t) len > ws->options.max_send_queue_bytes && kind != CPOOL_WS_PING)
@@ -447,8 +500,11 @@ int cpool_ws_publish(cpool_ws *ws, const char *topic, int32_t kind, const void *
   *msg = (struct publish_msg){
       .msg.fn = on_publish, .ws = ws, .frame = frame, .topic_len = topic_len, .to_all = topic == NULL};
   memcpy(msg->topic, topic != NULL ? topic : "", topic_len + 1);
+  int64_t bytes = weight(frame);
+  atomic_fetch_add(&ws->posted_bytes, bytes);
   rc = cpool__ws_post(ws, &msg->msg);
   if (rc != CPOOL_OK) {
+    atomic_fetch_sub(&ws->posted_bytes, bytes);
     cpool__frame_drop(frame);
     cpool__free(msg);
   }
