@@ -184,6 +184,7 @@ typedef struct cpool_ws cpool_ws; /* the WebSocket manager */
 typedef uint64_t cpool_conn;
 
 struct uv_loop_s; /* libuv's uv_loop_t */
+struct lws;       /* a connection of libwebsockets */
 
 enum cpool_event_kind {
   CPOOL_EVENT_RESPONSE = 1,    /* the one final event of a request: status, response, user of the request */
@@ -907,6 +908,32 @@ CPOOL_API const char *cpool_event_upgrade_header(const cpool_event *, const char
 CPOOL_API int cpool_ws_accept(cpool_ws *, cpool_conn, const char *id, void *user);
 /* http_status: 400 to 599, 0: 403. */
 CPOOL_API int cpool_ws_refuse(cpool_ws *, cpool_conn, int32_t http_status);
+
+typedef struct cpool_ws_adopt_options {
+  size_t size;
+  const void *data; /* that was read from the socket already; copies */
+  size_t len;       /* at most 65536 */
+  int32_t port;     /* of a listener without TLS: its filters, subprotocols and `decide` hold; 0: those of a listener
+                       that is given none */
+} cpool_ws_adopt_options;
+
+CPOOL_API void cpool_ws_adopt_options_init_sized(cpool_ws_adopt_options *, size_t size);
+#define cpool_ws_adopt_options_init(p) cpool_ws_adopt_options_init_sized((p), sizeof *(p))
+/* [waits] for the loop, on its own thread not. A socket that the caller has accepted, before its upgrade is
+ * answered; no TLS. Takes fd on CPOOL_OK alone; it goes on as with a listener; *out is 0 when it has ended already.
+ * CPOOL_EINVAL: fd is no connected TCP socket, or port; CPOOL_EFULL: max_handshakes; CPOOL_ESYSTEM; CPOOL_ECLOSED;
+ * CPOOL_ENOMEM. */
+CPOOL_API int cpool_ws_adopt(cpool_ws *, int fd, const cpool_ws_adopt_options *options, cpool_conn *out);
+
+/* A connection that the caller's own context of libwebsockets has accepted: on the loop thread of the manager, in or
+ * after LWS_CALLBACK_ESTABLISHED, by HTTP/1.1. From then on the manager alone writes, pings and closes, and the
+ * caller forwards LWS_CALLBACK_RECEIVE, _RECEIVE_PONG, _SERVER_WRITEABLE, _WS_PEER_INITIATED_CLOSE and _CLOSED of
+ * its protocol, and _WSI_DESTROY, which goes to the first protocol of the vhost, to cpool_ws_lws_event. Its vhost
+ * should leave pings to the manager: a retry_and_idle_policy of zeros. CPOOL_EINVAL: id, another thread, or HTTP/2;
+ * CPOOL_EEXIST: the id, or the connection, is there; CPOOL_EFULL; CPOOL_ECLOSED; CPOOL_ENOMEM. */
+CPOOL_API int cpool_ws_add(cpool_ws *, const char *id, void *user, struct lws *wsi, cpool_conn *out);
+/* Inside the caller's callback: returns what that has to return. 0 for what is not the manager's, or not forwarded. */
+CPOOL_API int cpool_ws_lws_event(cpool_ws *, struct lws *wsi, int32_t reason, void *in, size_t len);
 
 /* A connection whose socket is another library's: it takes part in registry, sweep and statistics. The caller tells of
  * life by cpool_ws_touch, pings at CPOOL_EVENT_WS_PING_DUE, and closes its socket at CPOOL_EVENT_WS_CLOSED. It is there

@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "core/log.h"
+#include "ws/hosted.h"
 #include "ws/listen.h"
 #include "ws/topic.h"
 
@@ -329,6 +330,7 @@ void cpool__ws_conn_gone(struct cpool__ws_conn *conn)
   cpool__link_remove(&conn->flush_link);
   cpool__link_remove(&conn->link);
   cpool__listener_left(conn);
+  cpool__hosted_left(conn);
   pthread_mutex_lock(&ws->lock);
   cpool__ids_give(&ws->ids, conn->handle);
   pthread_mutex_unlock(&ws->lock);

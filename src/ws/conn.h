@@ -29,7 +29,8 @@ struct cpool__ws_conn {
   struct cpool__link link;
   struct cpool__wire wire;
   struct cpool__timer timer;        /* the earliest time at which something of it may be due */
-  struct cpool__listener *listener; /* NULL: external */
+  struct cpool__listener *listener; /* NULL: external, or the host's */
+  struct cpool__hosted *hosted;     /* the host's: its entry in the manager's table */
   char *id;                         /* NULL: none yet */
   size_t id_len;
   void *user;
@@ -121,6 +122,12 @@ static inline bool cpool__ws_half_empty(const struct cpool__ws_conn *conn)
 }
 /* The peer has shown life. */
 void cpool__ws_conn_heard(struct cpool__ws_conn *conn);
+
+/* control.c */
+/* Any thread: CPOOL_OK or CPOOL_EINVAL (recorded). */
+int cpool__ws_check_id(const char *call, const char *id);
+/* Records why there is no place: what cpool__ws_conn_register has returned. */
+int cpool__ws_refuse_place(const char *call, int status, const cpool_ws *ws, const char *id);
 
 /* receive.c */
 extern const struct cpool__wire_events cpool__ws_wire_events;

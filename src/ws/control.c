@@ -68,7 +68,7 @@ static int carry_out(cpool_ws *ws, cpool_conn handle, struct command command)
   return rc;
 }
 
-static int check_id(const char *call, const char *id)
+int cpool__ws_check_id(const char *call, const char *id)
 {
   size_t len = id != NULL ? strnlen(id, ID_BYTES + 1) : 0;
   if (len == 0 || len > ID_BYTES || !cpool__utf8_valid(id, len))
@@ -76,7 +76,7 @@ static int check_id(const char *call, const char *id)
   return CPOOL_OK;
 }
 
-static int refuse_place(const char *call, int status, const cpool_ws *ws, const char *id)
+int cpool__ws_refuse_place(const char *call, int status, const cpool_ws *ws, const char *id)
 {
   switch (status) {
   case CPOOL_EEXIST:
@@ -104,12 +104,12 @@ static int do_accept(struct cpool__ws_conn *conn, const struct command *command)
     conn->user = command->user; /* the final event shall bring it back */
     cpool__ws_conn_close(conn, CPOOL_WS_REFUSED, 1008, NULL);
   }
-  return rc == CPOOL_OK ? rc : refuse_place("ws_accept", rc, ws, command->text);
+  return rc == CPOOL_OK ? rc : cpool__ws_refuse_place("ws_accept", rc, ws, command->text);
 }
 
 int cpool_ws_accept(cpool_ws *ws, cpool_conn handle, const char *id, void *user)
 {
-  int rc = check_id("ws_accept", id);
+  int rc = cpool__ws_check_id("ws_accept", id);
   if (rc != CPOOL_OK)
     return rc;
   return carry_out(ws, handle, (struct command){.fn = do_accept, .text = id, .user = user});
@@ -158,7 +158,7 @@ static int add_on_loop(void *arg)
   if (rc != CPOOL_OK) {
     conn->reason = CPOOL_WS_REFUSED;
     cpool__ws_conn_gone(conn);
-    return refuse_place("ws_add_external", rc, ws, call->id);
+    return cpool__ws_refuse_place("ws_add_external", rc, ws, call->id);
   }
   cpool__ws_conn_open(conn);
   return CPOOL_OK;
@@ -168,7 +168,7 @@ int cpool_ws_add_external(cpool_ws *ws, const char *id, void *user, cpool_conn *
 {
   int rc = cpool__ws_usable(ws);
   if (rc == CPOOL_OK)
-    rc = check_id("ws_add_external", id);
+    rc = cpool__ws_check_id("ws_add_external", id);
   if (rc != CPOOL_OK)
     return rc;
   struct external_call call = {.ws = ws, .id = id, .user = user};

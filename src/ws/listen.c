@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,7 @@
 #include "core/wait.h"
 #include "dns/address.h"
 
-enum { BACKLOG = 1024, ACCEPTS_AT_ONCE = 64, TRY_AGAIN_MS = 100, TEXT_BYTES = 8192 };
+enum { BACKLOG = 1024, ACCEPTS_AT_ONCE = 64, TRY_AGAIN_MS = 100, TEXT_BYTES = 8192, ADOPT_BYTES = 65536 };
 
 /* ----------------------------------------------------------------------------------------------- clients by address */
 
@@ -97,7 +98,9 @@ void cpool__listener_left(struct cpool__ws_conn *conn)
 
 /* ------------------------------------------------------------------------------------------------------------ accept */
 
-static void take_client(struct cpool__listener *listener, int fd, struct cpool__address *address)
+/* Takes the socket. NULL: it has none of the limits' grace, or memory is short, or it is dead. */
+static struct cpool__ws_conn *take_client(struct cpool__listener *listener, int fd, struct cpool__address *address,
+                                          const void *data, size_t len)
 {
   cpool_ws *ws = listener->ws;
   char text[CPOOL__ADDRESS_TEXT];
@@ -107,25 +110,27 @@ static void take_client(struct cpool__listener *listener, int fd, struct cpool__
     close(fd);
     ws->now.refused_address++;
     cpool__ws_touch(ws);
-    return;
+    return NULL;
   }
   struct cpool__ws_conn *conn = cpool__ws_conn_new(ws);
   if (conn == NULL) {
     close(fd);
     if (listener->max_per_address > 0)
       uncount_address(ws, text);
-    return;
+    return NULL;
   }
   cpool__address_text(address, conn->remote_address);
   conn->listener = listener;
   conn->tls = listener->tls;
   conn->deadline_ms = conn->opened_ms + (uint64_t) ws->options.handshake_timeout_ms;
   cpool__ws_conn_hold(conn);
-  if (!cpool__wire_adopt(&conn->wire, listener->gate, fd))
+  if (!cpool__wire_adopt(&conn->wire, listener->gate, fd, data, len))
     cpool__ws_conn_gone(conn);
-  if (cpool__ws_phase(conn) != CPOOL__WS_GONE)
+  bool alive = cpool__ws_phase(conn) != CPOOL__WS_GONE;
+  if (alive)
     cpool__ws_watch(conn);
   cpool__ws_conn_drop(conn);
+  return alive ? conn : NULL;
 }
 
 static bool room(const cpool_ws *ws)
@@ -149,7 +154,7 @@ static void on_clients(void *owner, int fd, uint32_t events)
     struct cpool__address address = {.len = sizeof address.sock};
     int client = accept4(fd, &address.sock.any, &address.len, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (client >= 0) {
-      take_client(listener, client, &address);
+      (void) take_client(listener, client, &address, NULL, 0);
     } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
       cpool__log(cpool__runtime_log(rt), CPOOL_LOG_WARNING, "ws", "accept: %s", strerror(errno));
       cpool__poller_want(cpool__runtime_poller(rt), fd, 0);
@@ -304,7 +309,7 @@ static struct cpool__listener *listener_new(cpool_ws *ws, const cpool_ws_listen_
 struct listen_call {
   cpool_ws *ws;
   const cpool_ws_listen_options *options;
-  int fd;
+  int fd, port;
 };
 
 static int listen_on_loop(void *arg)
@@ -327,6 +332,7 @@ static int listen_on_loop(void *arg)
     return rc;
   }
   listener->fd = call->fd;
+  listener->port = call->port;
   cpool__list_push_back(&ws->listeners, &listener->link);
   cpool__runtime_enter(ws->rt); /* a turn puts it into the epoll set */
   cpool__ws_touch(ws);
@@ -346,9 +352,102 @@ int cpool_ws_listen(cpool_ws *ws, const cpool_ws_listen_options *options)
   struct listen_call call = {.ws = ws, .options = &own, .fd = open_socket(&own, &port)};
   if (call.fd < 0)
     return call.fd;
+  call.port = port;
   rc = cpool__call(ws->rt, listen_on_loop, &call);
   if (rc == CPOOL_OK)
     return port;
   close(call.fd);
   return rc;
+}
+
+/* ------------------------------------------------------------------------------------- sockets that the caller accepted */
+
+struct adopt_call {
+  cpool_ws *ws;
+  const cpool_ws_adopt_options *options;
+  struct cpool__address address;
+  int fd;
+  cpool_conn handle;
+};
+
+static struct cpool__listener *find_listener(cpool_ws *ws, int32_t port)
+{
+  for (struct cpool__link *link = cpool__list_first(&ws->listeners); link != NULL;
+       link = cpool__list_next(&ws->listeners, link)) {
+    struct cpool__listener *listener = cpool__container_of(link, struct cpool__listener, link);
+    if (listener->port == port && !listener->tls)
+      return listener;
+  }
+  return NULL;
+}
+
+/* One that listens to nothing. */
+static int make_unbound(cpool_ws *ws, struct cpool__listener **out)
+{
+  static const cpool_ws_listen_options none;
+  struct cpool__listener *listener = listener_new(ws, &none);
+  if (listener == NULL)
+    return cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "ws_adopt: no memory");
+  int rc = cpool__gate_new(&listener->gate, ws->wires, NULL, NULL, NULL);
+  if (rc != CPOOL_OK) {
+    listener_free(listener);
+    return rc;
+  }
+  cpool__list_push_back(&ws->listeners, &listener->link);
+  *out = listener;
+  return CPOOL_OK;
+}
+
+static int adopt_on_loop(void *arg)
+{
+  struct adopt_call *call = arg;
+  cpool_ws *ws = call->ws;
+  struct cpool__listener *listener = find_listener(ws, call->options->port);
+  if (ws->life != CPOOL__WS_OPEN)
+    return cpool__refuse(CPOOL_ECLOSED, CPOOL_LAYER_WS, "ws_adopt: the manager is closing");
+  if (listener == NULL && call->options->port != 0)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "ws_adopt: port %d has no listener without TLS",
+                         (int) call->options->port);
+  if (!room(ws))
+    return cpool__refuse(CPOOL_EFULL, CPOOL_LAYER_WS, "ws_adopt: max_handshakes (%d) are under way",
+                         (int) ws->options.max_handshakes);
+  int rc = listener == NULL ? make_unbound(ws, &listener) : CPOOL_OK;
+  if (rc != CPOOL_OK)
+    return rc;
+  int fd = fcntl(call->fd, F_DUPFD_CLOEXEC, 0); /* the caller's stays until it is sure that it is taken */
+  if (fd < 0)
+    return refuse_errno("fcntl", "adopt", call->options->port, errno);
+  cpool__runtime_enter(ws->rt);
+  struct cpool__ws_conn *conn = take_client(listener, fd, &call->address, call->options->data, call->options->len);
+  if (conn != NULL)
+    call->handle = conn->handle;
+  return CPOOL_OK;
+}
+
+int cpool_ws_adopt(cpool_ws *ws, int fd, const cpool_ws_adopt_options *options, cpool_conn *out)
+{
+  cpool_ws_adopt_options own = {.size = sizeof own};
+  struct adopt_call call = {.ws = ws, .options = &own, .fd = fd, .address.len = sizeof call.address.sock};
+  int rc = cpool__ws_usable(ws), flags = fcntl(fd, F_GETFL), type = 0;
+  socklen_t type_len = sizeof type;
+  if (rc == CPOOL_OK && options != NULL)
+    rc = cpool__struct_read(&own, sizeof own, options, "cpool_ws_adopt_options");
+  if (rc != CPOOL_OK)
+    return rc;
+  if ((own.data == NULL && own.len > 0) || own.len > ADOPT_BYTES || own.port < 0)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "ws_adopt: data, len or port is out of range");
+  if (flags < 0 || getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_len) != 0 || type != SOCK_STREAM ||
+      getpeername(fd, &call.address.sock.any, &call.address.len) != 0 ||
+      (call.address.sock.any.sa_family != AF_INET && call.address.sock.any.sa_family != AF_INET6))
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "ws_adopt: %d is no connected TCP socket", fd);
+  (void) fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+  rc = cpool__call(ws->rt, adopt_on_loop, &call);
+  if (rc != CPOOL_OK) {
+    (void) fcntl(fd, F_SETFL, flags);
+    return rc;
+  }
+  close(fd);
+  if (out != NULL)
+    *out = call.handle;
+  return CPOOL_OK;
 }

@@ -10,6 +10,7 @@ struct cpool__listener {
   struct cpool__gate *gate;
   struct cpool__timer timer; /* after a failure that may last */
   int fd;                    /* -1: no further accepts */
+  int port;                  /* 0: of those that callers accept by themselves */
   bool tls;
   int32_t decide, max_per_address;
   char *path, *origins; /* NULL: any */

@@ -23,6 +23,7 @@
 #include "base/memory.h"
 #include "core/error.h"
 #include "core/runtime.h"
+#include "dns/address.h"
 
 enum { WRITE_AT_ONCE = 65536, HEAD_BYTES = 8192, FIELD_BYTES = 4096, DESTROY_TURNS = 4 };
 
@@ -32,6 +33,7 @@ struct cpool__wires {
   const struct cpool__wire_events *events;
   int receive_buffer_bytes;
   struct cpool__gate *gates;
+  struct cpool__wire *adopting;
   int turns_left; /* after the first destroy */
   struct cpool__timer timer;
   void (*done)(void *user);
@@ -39,6 +41,7 @@ struct cpool__wires {
 };
 
 struct cpool__gate {
+  struct cpool__wires *wires;
   struct cpool__gate *next;
   struct lws_vhost *vhost;
   bool tls;
@@ -132,17 +135,13 @@ static int own_close_code(struct lws *wsi)
   return lws_get_close_length(wsi) >= 2 && payload != NULL ? payload[0] << 8 | payload[1] : 0;
 }
 
-static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *session, void *in, size_t len)
+int cpool__wires_event(struct cpool__wires *wires, struct cpool__wire *wire, struct lws *wsi, int reason, void *in,
+                       size_t len)
 {
-  struct cpool__wire *wire = wsi != NULL ? lws_get_opaque_user_data(wsi) : NULL;
-  (void) session;
-  if (wire == NULL)
-    return reason == LWS_CALLBACK_HTTP ? -1 : 0;
-  struct cpool__wires *wires = lws_context_user(lws_get_context(wsi));
   const struct cpool__wire_events *events = wires->events;
   wire->wsi = wsi; /* the first callbacks come before the call that makes it returns */
   cpool__runtime_enter(wires->rt);
-  switch ((int) reason) {
+  switch (reason) {
   case LWS_CALLBACK_HTTP: /* no upgrade */
     return refuse(wsi, 426);
   case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE: {
@@ -168,7 +167,6 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *sessi
     events->failed(wire, own_close_code(wsi));
     return 0;
   case LWS_CALLBACK_WSI_DESTROY:
-    lws_set_opaque_user_data(wsi, NULL);
     wire->wsi = NULL;
     wire->ended = true;
     events->gone(wire);
@@ -176,6 +174,33 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *sessi
   default:
     return 0;
   }
+}
+
+static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *session, void *in, size_t len)
+{
+  struct cpool__wires *wires = wsi != NULL ? lws_context_user(lws_get_context(wsi)) : NULL;
+  (void) session;
+  if (wires == NULL)
+    return 0;
+  struct cpool__wire *wire = lws_get_opaque_user_data(wsi);
+  if (wire == NULL &&
+      wires->adopting != NULL) { /* with bytes that were read before all comes before that call returns */
+    wire = wires->adopting;
+    lws_set_opaque_user_data(wsi, wire);
+  }
+  if (wire == NULL)
+    return reason == LWS_CALLBACK_HTTP ? -1 : 0;
+  if (reason == LWS_CALLBACK_WSI_DESTROY)
+    lws_set_opaque_user_data(wsi, NULL);
+  return cpool__wires_event(wires, wire, wsi, (int) reason, in, len);
+}
+
+bool cpool__wire_host(struct cpool__wire *wire, struct lws *wsi)
+{
+  if (lws_get_network_wsi(wsi) != wsi)
+    return false;
+  wire->wsi = wsi;
+  return true;
 }
 
 /* ------------------------------------------------------------------------------------------------------------ context */
@@ -305,6 +330,7 @@ int cpool__gate_new(struct cpool__gate **out, struct cpool__wires *wires, const 
       .timeout_secs = 60, /* ours come first */
       .timeout_secs_ah_idle = 60,
   };
+  gate->wires = wires;
   gate->tls = cert_file != NULL;
   gate->vhost = lws_create_vhost(wires->context, &info);
   if (gate->vhost == NULL) {
@@ -319,19 +345,30 @@ int cpool__gate_new(struct cpool__gate **out, struct cpool__wires *wires, const 
   return CPOOL_OK;
 }
 
-bool cpool__wire_adopt(struct cpool__wire *wire, struct cpool__gate *gate, int fd)
+static struct lws *adopt(struct cpool__wire *wire, struct cpool__gate *gate, int fd, const void *data, size_t len)
 {
+  if (len > 0) {
+    gate->wires->adopting = wire;
+    struct lws *wsi = lws_adopt_socket_vhost_readbuf(gate->vhost, fd, data, len);
+    gate->wires->adopting = NULL;
+    return wsi;
+  }
   lws_adopt_desc_t what = {.vh = gate->vhost,
                            .type = LWS_ADOPT_SOCKET | LWS_ADOPT_HTTP | (gate->tls ? LWS_ADOPT_ALLOW_SSL : 0),
                            .fd.sockfd = fd,
                            .opaque = wire};
+  return lws_adopt_descriptor_vhost_via_info(&what);
+}
+
+bool cpool__wire_adopt(struct cpool__wire *wire, struct cpool__gate *gate, int fd, const void *data, size_t len)
+{
   struct stat before, now;
   bool known = fstat(fd, &before) == 0;
-  struct lws *wsi = lws_adopt_descriptor_vhost_via_info(&what);
-  if (wsi != NULL) {
+  struct lws *wsi = adopt(wire, gate, fd, data, len);
+  if (wsi != NULL && !wire->ended)
     wire->wsi = wsi;
+  if (wsi != NULL)
     return true;
-  }
   /* It ends it at once, without a word, or in the next turn, when the handshake fails at its first bytes. */
   return wire->ended || (known && fstat(fd, &now) == 0 && now.st_ino == before.st_ino);
 }
@@ -439,4 +476,16 @@ void cpool__wire_cut(struct cpool__wire *wire)
   int fd = cpool__wire_fd(wire);
   if (fd >= 0)
     shutdown(fd, SHUT_RDWR);
+}
+
+void cpool__wire_remote(struct cpool__wire *wire, char *out, size_t size)
+{
+  struct cpool__address address = {.len = sizeof address.sock};
+  char text[CPOOL__ADDRESS_TEXT] = "unix";
+  if (getpeername(cpool__wire_fd(wire), &address.sock.any, &address.len) == 0 &&
+      address.sock.any.sa_family != AF_UNIX) {
+    cpool__address_unmap(&address);
+    cpool__address_text(&address, text);
+  }
+  snprintf(out, size, "%s", text);
 }

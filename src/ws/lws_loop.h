@@ -53,9 +53,16 @@ struct cpool__gate; /* what sockets that are accepted share: certificate, subpro
 /* CPOOL_ETLS_CONFIG or CPOOL_ENOMEM (recorded). It goes with the wires. `subprotocols`: names with commas, or NULL. */
 int cpool__gate_new(struct cpool__gate **out, struct cpool__wires *wires, const char *cert_file, const char *key_file,
                     const char *subprotocols);
-/* Takes an accepted socket. False: it is closed, and no call of the events was made or follows; else `gone` comes, perhaps has
+/* Takes an accepted socket, of which `data` was read already. False: it is closed, and no call of the events was made or follows; else `gone` comes, perhaps has
  * come already. */
-bool cpool__wire_adopt(struct cpool__wire *wire, struct cpool__gate *gate, int fd);
+bool cpool__wire_adopt(struct cpool__wire *wire, struct cpool__gate *gate, int fd, const void *data, size_t len);
+
+/* A connection of another context on the same loop, whose callbacks come by cpool__wires_event. False: not by HTTP/1.1. */
+bool cpool__wire_host(struct cpool__wire *wire, struct lws *wsi);
+void cpool__wire_remote(struct cpool__wire *wire, char *out, size_t size); /* the peer's address and port, as text */
+/* What the callback has to return. */
+int cpool__wires_event(struct cpool__wires *wires, struct cpool__wire *wire, struct lws *wsi, int reason, void *in,
+                       size_t len);
 
 /* Of the upgrade request, inside `upgrade` alone. Length, or -1: not sent. `out` ends with a NUL and is "" on failure. */
 enum cpool__wire_field { CPOOL__WIRE_PATH, CPOOL__WIRE_QUERY, CPOOL__WIRE_SUBPROTOCOLS };

@@ -67,6 +67,7 @@ struct cpool_ws {
   struct cpool__list to_flush;     /* with something to send that may be sent */
   struct cpool__list to_settle;    /* whose reading is to be paused or to go on */
   struct cpool__table topics;      /* by name */
+  struct cpool__table hosted;      /* connections of the host's own libwebsockets, by their struct lws */
   struct cpool__table addresses;   /* of listeners with max_per_address, by text */
   uint64_t nonce;                  /* of the last ping */
   unsigned char *scratch;          /* frames that go out together */

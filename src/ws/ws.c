@@ -14,6 +14,7 @@
 #include "core/structs.h"
 #include "core/wait.h"
 #include "ws/conn.h"
+#include "ws/hosted.h"
 #include "ws/listen.h"
 #include "ws/topic.h"
 
@@ -93,6 +94,7 @@ static void ws_free(cpool_ws *ws)
   cpool__table_fini(&ws->by_id);
   cpool__table_fini(&ws->topics);
   cpool__table_fini(&ws->addresses);
+  cpool__table_fini(&ws->hosted);
   cpool__ids_fini(&ws->ids);
   cpool__fork_mark_fini(&ws->fork_mark);
   pthread_mutex_destroy(&ws->lock);
@@ -131,8 +133,11 @@ static void cut_all(cpool_ws *ws, bool handshakes_only)
   for (struct cpool__link *link = cpool__list_first(&ws->conns); link != NULL; link = next) {
     struct cpool__ws_conn *conn = cpool__container_of(link, struct cpool__ws_conn, link);
     next = cpool__list_next(&ws->conns, link);
-    if (!handshakes_only || cpool__ws_phase(conn) <= CPOOL__WS_UNDECIDED)
-      cpool__ws_conn_cut(conn, CPOOL_WS_MANAGER);
+    if (handshakes_only && cpool__ws_phase(conn) > CPOOL__WS_UNDECIDED)
+      continue;
+    cpool__ws_conn_cut(conn, CPOOL_WS_MANAGER);
+    if (conn->hosted != NULL) /* its host may forward nothing any more */
+      cpool__ws_conn_gone(conn);
   }
 }
 
@@ -231,6 +236,7 @@ static void init(cpool_ws *ws, cpool_runtime *rt)
   cpool__table_init(&ws->by_id, cpool__ws_same_id);
   cpool__table_init(&ws->topics, cpool__topic_same);
   cpool__table_init(&ws->addresses, cpool__address_same);
+  cpool__table_init(&ws->hosted, cpool__hosted_same);
   cpool__list_init(&ws->conns);
   cpool__list_init(&ws->listeners);
   cpool__list_init(&ws->to_flush);
