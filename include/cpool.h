@@ -405,6 +405,11 @@ CPOOL_API int cpool_http_origin_set(cpool_http *, const char *origin, const char
  * ended within five seconds, the next is tried after 100 ms, then twice as long each time up to 30 s, less a random
  * part, and one at a time until a request has used one. Nothing is made while the pool closes. */
 
+/* Addresses. A host's connections are spread over the addresses of its name: the next one goes where the fewest are
+ * open, and to one whose connect failed within the last 30 s only after all others. While any is open the name is asked
+ * for again before its answer ends; connections to an address that is missing from a new answer end, idle ones at once,
+ * others with their last request (closed_address), unless the addresses of the name are seen to take turns. */
+
 /* [posts] Refuses new submits, lets requests in flight finish for drain_ms (0: none; CPOOL_OFF: for ever), then
  * ends them with CPOOL_ECLOSED and closes all connections. Ends in one CPOOL_EVENT_HTTP_CLOSED, after all final
  * events. Again: an earlier deadline counts. */
@@ -467,7 +472,8 @@ typedef struct cpool_http_stats {
   uint64_t sse_events;     /* delivered */
   uint64_t sse_reconnects; /* streams asked for again: each is one request more to a host, but none more above */
   uint64_t dns_stale; /* lookups given an answer past its end since the name servers gave none; hits or misses too */
-  uint64_t dns_refreshes; /* questions (A and AAAA apart) put so that the answer for a name in use does not end */
+  uint64_t dns_refreshes;  /* questions (A and AAAA apart) put so that the answer for a name in use does not end */
+  uint64_t closed_address; /* its address has left the answer for its name */
 } cpool_http_stats;
 
 CPOOL_API void cpool_http_stats_init_sized(cpool_http_stats *, size_t size);

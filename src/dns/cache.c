@@ -141,6 +141,8 @@ static void remove_name(struct cpool__dns_name *name)
     let_go(&name->known[family].answer);
     let_go(&name->known[family].asked);
   }
+  for (int family = 0; family < CPOOL__FAMILIES; family++)
+    cpool__free(name->known[family].left);
   cpool__free(name);
 }
 

@@ -22,6 +22,7 @@
 
 struct cpool__dns_cache;
 struct cpool__dns_name;
+struct cpool__left;
 
 struct cpool__dns_record {
   struct cpool__list waits;      /* cpool__lookup_wait, until answered */
@@ -40,6 +41,7 @@ struct cpool__dns_known {
   struct cpool__freshness freshness;        /* of the answer */
   struct cpool__timer timer;                /* the owner's: when to ask again, or not to wait any longer */
   bool used;                                /* since the owner last looked */
+  struct cpool__left *left;                 /* the owner's, in plain memory: goes with the name */
 };
 
 struct cpool__dns_name {

@@ -16,6 +16,7 @@
 
 #include "core/error.h"
 #include "dns/dial_error.h"
+#include "dns/peers.h"
 
 _Static_assert(CPOOL__DNS_ADDRESSES <= 32, "struct cpool__dial.tried has one bit per address");
 
@@ -49,27 +50,44 @@ static struct cpool__address address_at(const struct cpool__dial *dial, int fami
   return address;
 }
 
+static struct cpool__peers *peers_of(const struct cpool__dial *dial)
+{
+  return cpool__resolver_peers(dial->resolver);
+}
+
 static bool allowed(const struct cpool__dial *dial, const struct cpool__address *address)
 {
   return dial->policy != CPOOL_ADDRESS_PUBLIC || cpool__address_public(address);
 }
 
-/* The first address of the family that was not tried and may be; forbidden ones are noted on the way. */
+/* The best address of the family that was not tried and may be; forbidden ones are noted on the way. */
 static bool find_in(struct cpool__dial *dial, int family, struct cpool__address *out, unsigned *bit)
 {
   int count = family_ended(dial, family) ? address_count(dial, family) : 0;
+  struct cpool__peer_rank best = {0};
+  bool found = false;
   for (int i = 0; i < count; i++) {
-    *bit = 1u << i;
-    if ((dial->tried[family] & *bit) != 0)
+    unsigned own = 1u << i;
+    if ((dial->tried[family] & own) != 0)
       continue;
-    *out = address_at(dial, family, i);
-    if (allowed(dial, out))
-      return true;
-    dial->tried[family] |= *bit;
-    dial->refused_count++;
-    dial->last_address = *out;
+    struct cpool__address address = address_at(dial, family, i);
+    if (!allowed(dial, &address)) {
+      dial->tried[family] |= own;
+      dial->refused_count++;
+      dial->last_address = address;
+      continue;
+    }
+    struct cpool__peer_rank rank = {0};
+    if (count > 1)
+      rank = cpool__peers_rank(peers_of(dial), &address, cpool__runtime_now_ms(dial->rt));
+    if (found && !cpool__peer_better(rank, best))
+      continue;
+    found = true;
+    best = rank;
+    *out = address;
+    *bit = own;
   }
-  return false;
+  return found;
 }
 
 /* The next one to try, families in turn; not marked as tried yet. */
@@ -89,6 +107,7 @@ static void close_attempt(struct cpool__dial_attempt *attempt)
   struct cpool__dial *dial = attempt->dial;
   int fd = attempt->fd;
   cpool__poller_forget(cpool__runtime_poller(dial->rt), fd);
+  cpool__peers_close(peers_of(dial), attempt->peer);
   attempt->fd = -1;
   dial->open_count--;
   dial->place_held = false;
@@ -120,14 +139,25 @@ static void finish(struct cpool__dial *dial)
   dial->owner->done(dial);
 }
 
+/* Those that began before the winner, and have not connected yet. */
+static void note_slow(const struct cpool__dial *dial, uint64_t winner_begun_us)
+{
+  for (int i = 0; i < CPOOL__DIAL_RACE; i++)
+    if (dial->attempts[i].fd >= 0 && dial->attempts[i].begun_us < winner_begun_us)
+      cpool__peers_failed(peers_of(dial), &dial->attempts[i].address, cpool__runtime_now_ms(dial->rt));
+}
+
 static void win(struct cpool__dial_attempt *attempt)
 {
   struct cpool__dial *dial = attempt->dial;
   cpool__poller_forget(cpool__runtime_poller(dial->rt), attempt->fd);
   dial->result.fd = attempt->fd;
   dial->result.address = attempt->address;
+  dial->result.peer = attempt->peer;
   attempt->fd = -1;
   dial->open_count--;
+  cpool__peers_worked(peers_of(dial), &attempt->address);
+  note_slow(dial, attempt->begun_us);
   cpool__error_set(&dial->result.error, CPOOL_OK, CPOOL_LAYER_NONE, 0, 0, "%s", "");
   finish(dial);
 }
@@ -167,6 +197,7 @@ static void attempt_failed(struct cpool__dial_attempt *attempt, int number)
   struct cpool__dial *dial = attempt->dial;
   dial->last_errno = number;
   dial->last_address = attempt->address;
+  cpool__peers_failed(peers_of(dial), &attempt->address, cpool__runtime_now_ms(dial->rt));
   close_attempt(attempt);
 }
 
@@ -232,6 +263,7 @@ static enum opened open_attempt(struct cpool__dial *dial, const struct cpool__ad
   attempt->family = family;
   attempt->bit = bit;
   attempt->fd = fd;
+  attempt->peer = cpool__peers_open(peers_of(dial), address);
   attempt->begun_us = cpool__clock_us();
   dial->open_count++;
   dial->place_held = false;
@@ -397,6 +429,7 @@ int cpool__dial_start(struct cpool__dial *dial)
 {
   assert(!dial->running);
   dial->result.fd = -1;
+  dial->result.peer = NULL;
   dial->begun_us = cpool__clock_us();
   dial->next_family = dial->prefer_family == AF_INET ? CPOOL__FAMILY_V4 : CPOOL__FAMILY_V6;
   dial->task.fn = begin_literal;

@@ -1,8 +1,8 @@
 /* dial: from a host name to one connected TCP socket; addresses are raced (RFC 8305). Loop thread only.
  *
  *   resolve -> IPv6 first; 50 ms of patience for it when IPv4 came first -> connect the first address
- *   -> every race_delay_ms, or at once when an attempt fails, connect the next one, families in turn, if the owner
- *      grants a place; when none is granted the oldest attempt is given up for it
+ *   -> every race_delay_ms, or at once when an attempt fails, connect the next one, families in turn, in each the one with
+ *      the fewest connections first, and those that failed lately last (peers.h), if the owner grants a place; when none is granted the oldest attempt is given up for it
  *   -> the first that connects wins, the others are closed
  *
  * When every other address has failed, those given up are tried once more, one at a time. An attempt ends by its
@@ -35,8 +35,11 @@ struct cpool__dial_owner {
   void (*done)(struct cpool__dial *dial); /* once; result filled; the dial may be freed inside */
 };
 
+struct cpool__peer;
+
 struct cpool__dial_result {
   int fd; /* connected, non-blocking, close-on-exec, in no epoll set, now the owner's; -1 on failure */
+  struct cpool__peer *peer; /* with the fd: the owner's, for cpool__peers_close; NULL without memory */
   struct cpool__address address;
   int64_t dns_us;     /* start until the first connect; 0 for a literal */
   int64_t connect_us; /* first connect until the winner's end, lost attempts included; 0: none was begun */
@@ -48,7 +51,8 @@ struct cpool__dial_result {
 struct cpool__dial_attempt {
   struct cpool__dial *dial;
   struct cpool__address address;
-  int fd;     /* -1: free */
+  int fd; /* -1: free */
+  struct cpool__peer *peer;
   int family; /* with bit: its place in `tried` */
   unsigned bit;
   uint64_t begun_us;

@@ -28,6 +28,8 @@
 #include "dns/cache.h"
 #include "dns/host_name.h"
 #include "dns/hosts.h"
+#include "dns/peers.h"
+#include "dns/tie.h"
 
 enum {
   /* How long an answer "the servers failed" is kept: long enough that one bad name is not asked for in a tight loop,
@@ -46,6 +48,8 @@ struct cpool__resolver {
   struct cpool__dns_board *board;
   struct cpool__list due; /* cpool__lookup_wait whose record has ended */
   struct cpool__task tell;
+  struct cpool__ties ties;
+  struct cpool__peers peers;
   struct cpool__dns_stats stats;
   uint64_t random; /* jitter only */
   bool closing;
@@ -88,6 +92,8 @@ int cpool__resolver_new(struct cpool__resolver **out, cpool_runtime *rt, const s
   resolver->random = cpool__clock_us() | 1;
   resolver->tell.fn = tell_due;
   cpool__list_init(&resolver->due);
+  cpool__ties_init(&resolver->ties);
+  cpool__peers_init(&resolver->peers);
   cpool__dns_cache_init(&resolver->cache, options->max_entries);
   resolver->cache.added = on_name_added;
   resolver->cache.removed = on_name_removed;
@@ -117,6 +123,8 @@ void cpool__resolver_free(struct cpool__resolver *resolver)
   cpool__ares_loop_free(resolver->ares);
   cpool__dns_cache_fini(&resolver->cache);
   cpool__hosts_fini(&resolver->hosts);
+  cpool__ties_fini(&resolver->ties);
+  cpool__peers_fini(&resolver->peers);
   cpool__task_cancel(&resolver->tell);
   cpool__free(resolver);
 }
@@ -127,6 +135,23 @@ void cpool__resolver_configure(struct cpool__resolver *resolver, const struct cp
   resolver->options.servers = resolver->options.resolv_conf = resolver->options.hosts_file = NULL;
   cpool__dns_cache_set_max(&resolver->cache, options->max_entries);
   cpool__ares_loop_set_timeout(resolver->ares, options->timeout_ms);
+}
+
+void cpool__resolver_tie(struct cpool__resolver *resolver, struct cpool__tie *tie, const char *name)
+{
+  char key[CPOOL__DNS_NAME_BYTES + 1];
+  if (cpool__host_name_normalise(name, key))
+    cpool__ties_add(&resolver->ties, tie, key);
+}
+
+void cpool__resolver_untie(struct cpool__resolver *resolver, struct cpool__tie *tie)
+{
+  cpool__ties_remove(&resolver->ties, tie);
+}
+
+struct cpool__peers *cpool__resolver_peers(struct cpool__resolver *resolver)
+{
+  return &resolver->peers;
 }
 
 const struct cpool__dns_stats *cpool__resolver_stats(const struct cpool__resolver *resolver)
@@ -262,6 +287,8 @@ static void end_record(struct cpool__resolver *resolver, struct cpool__dns_recor
   else
     tell_waits(resolver, record);
   set_timer(resolver, known);
+  if (record->answer.status == CPOOL_OK && known->answer == record) /* one that is not kept shows nothing */
+    cpool__ties_answer(&resolver->ties, name->text, record->family, &record->answer, &known->left, now_ms);
   cpool__dns_name_tidy(name);
 }
 
@@ -340,12 +367,12 @@ static void refresh(struct cpool__resolver *resolver, struct cpool__dns_known *k
   cpool__dns_record_drop(record);
 }
 
-/* An answer that nobody used since the last time is left to end. */
+/* An answer that nobody used since the last time, and that no connection was made by, is left to end. */
 static void on_refresh_time(struct cpool__timer *timer)
 {
   struct cpool__dns_known *known = cpool__container_of(timer, struct cpool__dns_known, timer);
   struct cpool__resolver *resolver = resolver_of(known->name->cache);
-  if (known->used)
+  if (known->used || cpool__ties_any(&resolver->ties, known->name->text))
     refresh(resolver, known);
 }
 

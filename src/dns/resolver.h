@@ -44,6 +44,8 @@ struct cpool__family_answer {
 
 struct cpool__resolver;
 struct cpool__dns_record;
+struct cpool__tie;
+struct cpool__peers;
 struct cpool__lookup;
 typedef void cpool__lookup_fn(struct cpool__lookup *lookup);
 
@@ -86,6 +88,11 @@ int cpool__lookup_start(struct cpool__resolver *resolver, struct cpool__lookup *
 void cpool__lookup_cancel(struct cpool__lookup *lookup);
 /* Valid from start until cancel. */
 const struct cpool__family_answer *cpool__lookup_answer(const struct cpool__lookup *lookup, enum cpool__family family);
+/* A connection to an address of the name is open (see tie.h), until it is untied. A name that is none of the name servers',
+ * in the hosts file for one, ties to nothing. */
+void cpool__resolver_tie(struct cpool__resolver *resolver, struct cpool__tie *tie, const char *name);
+void cpool__resolver_untie(struct cpool__resolver *resolver, struct cpool__tie *tie);
+struct cpool__peers *cpool__resolver_peers(struct cpool__resolver *resolver);
 const struct cpool__dns_stats *cpool__resolver_stats(const struct cpool__resolver *resolver);
 
 #endif

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "dns/peers.h"
 #include "http/curl_loop.h"
 #include "http/dispatch.h"
 #include "http/pool.h"
@@ -112,7 +113,23 @@ static bool note_fd(cpool_http *pool, int fd)
   return true;
 }
 
-bool cpool__conn_attach(struct cpool__conn *conn, int fd, const struct cpool__address *remote)
+/* Its address has left the answer for its name: an idle one goes, one in use with its last request. */
+static void on_departed(struct cpool__tie *tie)
+{
+  struct cpool__conn *conn = cpool__container_of(tie, struct cpool__conn, tie);
+  uint64_t now_ms = cpool__runtime_now_ms(conn->pool->rt);
+  cpool__log(cpool__runtime_log(conn->pool->rt), CPOOL_LOG_INFO, "conn", "#%llu %s: its address has left the answer",
+             (unsigned long long) conn->number, conn->route->origin->key);
+  cpool__resolver_untie(conn->pool->resolver, tie);
+  conn->departed = true;
+  conn->life.dies_ms = now_ms;
+  if (conn->state == CPOOL__CONN_IDLE || (conn->state == CPOOL__CONN_STOCK && cpool__timer_armed(&conn->timer)))
+    cpool__idle_rules_changed(conn);
+  else if (conn->state == CPOOL__CONN_BUSY && conn->http2)
+    cpool__conn_drain(conn, CPOOL__CLOSE_ADDRESS);
+}
+
+bool cpool__conn_attach(struct cpool__conn *conn, int fd, const struct cpool__address *remote, struct cpool__peer *peer)
 {
   cpool_http *pool = conn->pool;
   if (!note_fd(pool, fd))
@@ -132,6 +149,12 @@ bool cpool__conn_attach(struct cpool__conn *conn, int fd, const struct cpool__ad
     if (getsockname(fd, &local.sock.any, &local.len) == 0)
       conn->local_port = cpool__address_port(&local);
     cpool__list_push_back(&pool->conns_by_port[conn->local_port & 255], &conn->port_link);
+    conn->peer = peer;
+    conn->tie.address = *remote;
+    cpool__address_set_port(&conn->tie.address, 0);
+    conn->tie.left = on_departed;
+    if (!conn->route->origin->literal)
+      cpool__resolver_tie(pool->resolver, &conn->tie, conn->route->origin->host);
   } else {
     conn->remote.sock.any.sa_family = AF_UNIX;
     conn->remote.len = sizeof conn->remote.sock.any.sa_family;
@@ -314,6 +337,9 @@ static void leave_tables(struct cpool__conn *conn)
   } else if (conn->place.state != CPOOL__PLACE_NONE && !unconnected) {
     cpool__place_close(&pool->admission, &conn->place, false);
   }
+  cpool__resolver_untie(pool->resolver, &conn->tie);
+  cpool__peers_close(cpool__resolver_peers(pool->resolver), conn->peer);
+  conn->peer = NULL;
   cpool__link_remove(&conn->port_link);
   cpool__poller_forget(cpool__runtime_poller(pool->rt), conn->fd);
   pool->conns[conn->fd] = NULL;

@@ -15,11 +15,13 @@
 
 #include "base/wheel.h"
 #include "dns/address.h"
+#include "dns/tie.h"
 #include "http/origin.h"
 #include "pool/admission.h"
 #include "pool/janitor.h"
 
 struct cpool__transfer;
+struct cpool__peer;
 
 enum cpool__conn_state { CPOOL__CONN_STOCK, CPOOL__CONN_BUSY, CPOOL__CONN_IDLE, CPOOL__CONN_CLOSING, CPOOL__CONN_GONE };
 
@@ -35,7 +37,8 @@ enum cpool__conn_state { CPOOL__CONN_STOCK, CPOOL__CONN_BUSY, CPOOL__CONN_IDLE, 
   X(CANCELLED, closed_cancelled)                                                                                       \
   X(EVICTED, closed_evicted)                                                                                           \
   X(DIAL, closed_dial)                                                                                                 \
-  X(POOL, closed_pool)
+  X(POOL, closed_pool)                                                                                                 \
+  X(ADDRESS, closed_address)
 
 enum cpool__close_reason {
   CPOOL__CLOSE_NONE,
@@ -61,14 +64,17 @@ struct cpool__conn {
   enum cpool__close_reason reason; /* why it goes, once that is known */
   bool in_curl;                    /* libcurl has it and will close it */
   bool unix_socket;
-  bool http2;  /* known since its first request was about to be sent */
-  bool waited; /* kept, or being made, for a request to come, and none has */
+  bool http2;    /* known since its first request was about to be sent */
+  bool waited;   /* kept, or being made, for a request to come, and none has */
+  bool departed; /* its address has left the answer: its lifetime is over */
   uint16_t local_port;
   uint64_t heard_ms; /* HTTP/2: when its socket last had something to read */
   ino_t inode;       /* of the socket: libcurl 7 closes one whose connect it found failed without a word */
   void *tls;         /* OpenSSL's object, libcurl's own; NULL: plain, not begun yet, or another TLS library */
   void *outer_tls;   /* the same of the connection to an https proxy, when `tls` is that to the host inside of it */
   int64_t dns_us, connect_us;
+  struct cpool__tie tie;    /* to the name that it was dialled by */
+  struct cpool__peer *peer; /* counts it */
   struct cpool__address remote;
   char remote_host[CPOOL__ADDRESS_TEXT];
 };
@@ -79,8 +85,10 @@ static inline struct cpool__conn *cpool__conn_of_place(struct cpool__place *plac
 {
   return cpool__container_of(place, struct cpool__conn, place);
 }
-/* Gives it its connected socket and puts it into the tables. False: out of memory, the fd is not taken. */
-bool cpool__conn_attach(struct cpool__conn *conn, int fd, const struct cpool__address *remote);
+/* Gives it its connected socket, with what counts it (may be NULL), and puts it into the tables. False: out of memory,
+ * neither is taken. */
+bool cpool__conn_attach(struct cpool__conn *conn, int fd, const struct cpool__address *remote,
+                        struct cpool__peer *peer);
 void cpool__conn_begin(struct cpool__conn *conn, struct cpool__transfer *owner); /* STOCK, IDLE -> BUSY */
 /* The transfer is over and the socket is still open: the oldest request that still dials this route gets it, else it falls idle, or goes when
  * its time has come. */
@@ -109,6 +117,11 @@ struct cpool__conn *cpool__conn_by_fd(cpool_http *pool, int fd);
 struct cpool__conn *cpool__conn_by_ends(cpool_http *pool, const char *remote_host, int remote_port, int local_port);
 /* OpenSSL holds bytes of it that were received and not asked for. */
 bool cpool__conn_tls_pending(const struct cpool__conn *conn);
+/* Why its lifetime is over. */
+static inline enum cpool__close_reason cpool__conn_lifetime_reason(const struct cpool__conn *conn)
+{
+  return conn->departed ? CPOOL__CLOSE_ADDRESS : CPOOL__CLOSE_LIFETIME;
+}
 void cpool__count_opened(struct cpool__route *route);
 void cpool__count_closed(cpool_http *pool, enum cpool__close_reason reason);
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "dns/peers.h"
 #include "http/http_options.h"
 #include "http/pool.h"
 #include "http/request.h"
@@ -126,7 +127,8 @@ static void connected(struct cpool__dialling *dialling)
     req->dialling = NULL;
     cpool__link_remove(&req->dial_link);
   }
-  if (!cpool__conn_attach(conn, result->fd, &result->address)) {
+  if (!cpool__conn_attach(conn, result->fd, &result->address, result->peer)) {
+    cpool__peers_close(cpool__resolver_peers(pool->resolver), result->peer);
     close(result->fd);
     cpool__count_closed(pool, CPOOL__CLOSE_DIAL);
     cpool__conn_free(conn, CPOOL__CLOSE_DIAL);

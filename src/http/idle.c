@@ -24,7 +24,7 @@ static void on_time(struct cpool__timer *timer)
       cpool__runtime_arm(conn->pool->rt, timer, due, on_time);
     return;
   }
-  cpool__conn_retire(conn, why == CPOOL__JANITOR_LIFETIME   ? CPOOL__CLOSE_LIFETIME
+  cpool__conn_retire(conn, why == CPOOL__JANITOR_LIFETIME   ? cpool__conn_lifetime_reason(conn)
                            : why == CPOOL__JANITOR_REQUESTS ? CPOOL__CLOSE_REQUESTS
                                                             : CPOOL__CLOSE_IDLE);
 }

@@ -156,7 +156,7 @@ static curl_socket_t open_unix(struct cpool__transfer *transfer)
     transfer->req->open_errno = errno;
     return CURL_SOCKET_BAD;
   }
-  if (!cpool__conn_attach(conn, fd, NULL)) {
+  if (!cpool__conn_attach(conn, fd, NULL, NULL)) {
     transfer->req->open_errno = ENOMEM;
     close(fd);
     return CURL_SOCKET_BAD;
@@ -271,7 +271,8 @@ static void begin_stream(struct cpool__transfer *transfer, struct cpool__conn *c
   cpool__transfer_begun(transfer, conn, reused);
   enum cpool__janitor_reason last = cpool__janitor_last_use(&conn->life, &conn->route->origin->rules, now_ms);
   if (last != CPOOL__JANITOR_KEEP)
-    cpool__conn_drain(conn, last == CPOOL__JANITOR_LIFETIME ? CPOOL__CLOSE_LIFETIME : CPOOL__CLOSE_REQUESTS);
+    cpool__conn_drain(conn,
+                      last == CPOOL__JANITOR_LIFETIME ? cpool__conn_lifetime_reason(conn) : CPOOL__CLOSE_REQUESTS);
 }
 
 /* libcurl is about to send: on which connection, for which time, and may it? */
@@ -340,7 +341,7 @@ static int on_begin(void *user, char *remote_host, char *local_host, int remote_
       (doubly && conn->outer_tls == NULL)) /* what waits behind an answer could not be seen */
     forbid_reuse(transfer, CPOOL__CLOSE_RESPONSE);
   else if (last != CPOOL__JANITOR_KEEP)
-    forbid_reuse(transfer, last == CPOOL__JANITOR_LIFETIME ? CPOOL__CLOSE_LIFETIME : CPOOL__CLOSE_REQUESTS);
+    forbid_reuse(transfer, last == CPOOL__JANITOR_LIFETIME ? cpool__conn_lifetime_reason(conn) : CPOOL__CLOSE_REQUESTS);
   return CURL_PREREQFUNC_OK;
 }
 

@@ -45,6 +45,7 @@ void cpool__warm_lost(struct cpool__conn *conn)
   switch (conn->reason) {
   case CPOOL__CLOSE_IDLE:
   case CPOOL__CLOSE_LIFETIME:
+  case CPOOL__CLOSE_ADDRESS:
   case CPOOL__CLOSE_EVICTED:
   case CPOOL__CLOSE_POOL:
     return; /* our own doing */

@@ -280,7 +280,7 @@ static void books_balance_over_many_dials(void **state)
       fds = open_fd_count();
   }
   assert_int_equal(all_opened, all_closed + handed_over);
-  assert_int_equal(all_opened, 100);
+  assert_int_equal(all_opened, 51); /* the one that refused is not tried again so soon */
   assert_int_equal(open_fd_count(), fds);
   close(fd);
 }

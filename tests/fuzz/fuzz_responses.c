@@ -180,7 +180,7 @@ static void check_stats(cpool_http *pool)
   CHECK((int64_t) (st.opened - st.closed) == st.total_connections + st.closing_connections);
   CHECK(st.closed == st.closed_peer + st.closed_unsolicited + st.closed_idle + st.closed_lifetime + st.closed_requests +
                          st.closed_response + st.closed_error + st.closed_cancelled + st.closed_evicted +
-                         st.closed_dial + st.closed_pool);
+                         st.closed_dial + st.closed_pool + st.closed_address);
   CHECK(st.requests == st.succeeded + st.failed + (uint64_t) (st.pending_requests + st.active_requests));
   CHECK(st.pending_requests >= 0 && st.active_requests >= 0 && st.acquired_connections >= 0 &&
         st.idle_connections >= 0);

@@ -71,7 +71,7 @@ static inline cpool_http_stats peer_stats(const struct peer *f)
   assert_int_equal(cpool_http_stats_get(f->pool, &stats), CPOOL_OK);
   uint64_t by_reason = stats.closed_peer + stats.closed_unsolicited + stats.closed_idle + stats.closed_lifetime +
                        stats.closed_requests + stats.closed_response + stats.closed_error + stats.closed_cancelled +
-                       stats.closed_evicted + stats.closed_dial + stats.closed_pool;
+                       stats.closed_evicted + stats.closed_dial + stats.closed_pool + stats.closed_address;
   assert_int_equal(stats.closed, by_reason);
   assert_int_equal(stats.opened - stats.closed, stats.total_connections + stats.closing_connections);
   assert_int_equal(stats.requests,

@@ -268,7 +268,7 @@ static inline uint64_t closed_sum(const cpool_http_stats *s)
 {
   return s->closed_peer + s->closed_unsolicited + s->closed_idle + s->closed_lifetime + s->closed_requests +
          s->closed_response + s->closed_error + s->closed_cancelled + s->closed_evicted + s->closed_dial +
-         s->closed_pool;
+         s->closed_pool + s->closed_address;
 }
 
 /* NULL, or which promise of every snapshot does not hold. */

@@ -11,7 +11,7 @@ static const char *stats_trouble(const cpool_http_stats *st)
 {
   uint64_t closed = st->closed_peer + st->closed_unsolicited + st->closed_idle + st->closed_lifetime +
                     st->closed_requests + st->closed_response + st->closed_error + st->closed_cancelled +
-                    st->closed_evicted + st->closed_dial + st->closed_pool;
+                    st->closed_evicted + st->closed_dial + st->closed_pool + st->closed_address;
   const int64_t gauges[] = {st->total_connections,   st->acquired_connections,
                             st->idle_connections,    st->connecting_connections,
                             st->closing_connections, st->pending_requests,
