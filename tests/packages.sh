@@ -2,13 +2,13 @@
 # shellcheck shell=bash disable=SC2034
 #
 # An entry is debian-package=probe. The probe decides, so that a tool or library installed by other means counts:
-# a command's name, pc:NAME for a pkg-config module, or a file's path.
+# a command's name, pc:NAME for a pkg-config module, so:NAME for a library that is loaded at run time, or a file's path.
 
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
 PACKAGES_BUILD="gcc=gcc libc6-dev=/usr/include/stdio.h make=make cmake=cmake ninja-build=ninja pkg-config=pkg-config
   libcurl4-openssl-dev=pc:libcurl libuv1-dev=pc:libuv libc-ares-dev=pc:libcares libssl-dev=pc:openssl
-  libwebsockets-dev=pc:libwebsockets libwebsockets-evlib-uv=/usr/lib/$(gcc -print-multiarch 2>/dev/null || uname -m)/libwebsockets-evlib_uv.so
+  libwebsockets-dev=pc:libwebsockets libwebsockets-evlib-uv=so:libwebsockets-evlib_uv.so
   zlib1g-dev=pc:zlib libcjson-dev=pc:libcjson"
 PACKAGES_QUICKSTART="$PACKAGES_BUILD nginx-light=nginx openssl=openssl"
 PACKAGES_TEST="$PACKAGES_BUILD libbrotli-dev=pc:libbrotlidec libzstd-dev=pc:libzstd g++=g++ libcmocka-dev=pc:cmocka openssl=openssl
@@ -36,9 +36,11 @@ packages_missing() {
     package=${entry%%=*} probe=${entry#*=}
     case $probe in
       /*) [ -e "$probe" ] ;;
+      so:*) compgen -G "/usr/lib*/${probe#so:}" || compgen -G "/usr/lib/*/${probe#so:}" ||
+        compgen -G "/usr/local/lib/${probe#so:}" ;;
       pc:*) command -v pkg-config >/dev/null && pkg-config --exists "${probe#pc:}" ;;
       *) command -v "$probe" >/dev/null ;;
-    esac || echo "$package"
+    esac >/dev/null || echo "$package"
   done
 }
 
