@@ -83,6 +83,7 @@ static void make_pool(struct client *client, cpool_runtime *runtime)
   cpool_session_options session;
   cpool_session_options_init(&session);
   session.ca_file = client->job.ca_file;
+  session.http_version = client->job.http2 ? CPOOL_HTTP_2 : CPOOL_HTTP_1_1;
   must(cpool_session_new(&client->session, client->pool, &session), "session_new");
   cpool_http_stats_init(&client->stats);
 }
@@ -144,8 +145,8 @@ static void run_queue(struct client *client)
 
 int main(int argc, char **argv)
 {
-  if (argc != 6)
-    give_up("usage: callback|queue URL COUNT IN_FLIGHT CA_FILE|-");
+  if (argc != 7)
+    give_up("usage: callback|queue URL COUNT IN_FLIGHT CA_FILE|- 1|2");
   struct client client = {.job = job_from(argc - 2, argv + 2)};
   if (strcmp(argv[1], "queue") == 0)
     run_queue(&client);

@@ -1,4 +1,4 @@
-/* requests: CPU of one request and connections opened, against the textbook: callbacks, queue, TLS
+/* requests: CPU of one request and connections opened, against the textbook: callbacks, queue, TLS, HTTP/2
  *
  * Each run is a process of its own (bench_client or bench_textbook, beside this program), so that neither inherits the
  * other's heap and caches. The runs alternate: what disturbs the machine for a minute disturbs both. A ratio is of two
@@ -29,7 +29,7 @@ static long request_count = COUNT;
 static size_t round_count = ROUNDS;
 
 /* mode NULL: the textbook. */
-static void exec_client(const char *mode, const char *url, const char *ca_file)
+static void exec_client(const char *mode, const char *url, const char *ca_file, const char *version)
 {
   char program[PATH_MAX + 32], count[24], in_flight[12];
   snprintf(program, sizeof program, "%s/bench_%s", here, mode == NULL ? "textbook" : "client");
@@ -38,13 +38,13 @@ static void exec_client(const char *mode, const char *url, const char *ca_file)
   const char *ca = ca_file != NULL ? ca_file : "-";
   pin_to(CLIENT_CPU);
   if (mode == NULL)
-    execl(program, program, url, count, in_flight, ca, (char *) NULL);
+    execl(program, program, url, count, in_flight, ca, version, (char *) NULL);
   else
-    execl(program, program, mode, url, count, in_flight, ca, (char *) NULL);
+    execl(program, program, mode, url, count, in_flight, ca, version, (char *) NULL);
   give_up("cannot run %s", program);
 }
 
-static struct result run(const char *mode, const char *url, const char *ca_file)
+static struct result run(const char *mode, const char *url, const char *ca_file, const char *version)
 {
   struct result result;
   int ends[2], status = 0;
@@ -55,7 +55,7 @@ static struct result run(const char *mode, const char *url, const char *ca_file)
     dup2(ends[1], STDOUT_FILENO);
     close(ends[0]);
     close(ends[1]);
-    exec_client(mode, url, ca_file);
+    exec_client(mode, url, ca_file, version);
   }
   close(ends[1]);
   FILE *in = fdopen(ends[0], "r");
@@ -85,13 +85,13 @@ static void report_ratio(const char *question, struct series *series, struct ser
          series->ratio[round_count - 1], median(series->cpu_us, round_count), median(textbook->cpu_us, round_count));
 }
 
-static void report_opened(const char *what, const struct series *series, const struct series *textbook)
+static void report_opened(const char *what, const struct series *series, const struct series *textbook, int most)
 {
   char question[128], reach[16];
   snprintf(question, sizeof question, "connections opened for %ld requests, %d in flight, %s", request_count, IN_FLIGHT,
            what);
-  snprintf(reach, sizeof reach, "<= %d", IN_FLIGHT);
-  report(question, reach, series->most_opened <= IN_FLIGHT, "%llu (textbook %llu)", series->most_opened,
+  snprintf(reach, sizeof reach, "<= %d", most);
+  report(question, reach, series->most_opened <= (unsigned) most, "%llu (textbook %llu)", series->most_opened,
          textbook->most_opened);
 }
 
@@ -99,29 +99,32 @@ static void measure_plain(const char *url)
 {
   struct series textbook = {0}, callback = {0}, queue = {0};
   for (size_t i = 0; i < round_count; i++) {
-    struct result first = run(NULL, url, NULL);
+    struct result first = run(NULL, url, NULL, "1");
     note(&textbook, i, first, first);
-    note(&callback, i, run("callback", url, NULL), first);
-    note(&queue, i, run("queue", url, NULL), first);
+    note(&callback, i, run("callback", url, NULL, "1"), first);
+    note(&queue, i, run("queue", url, NULL, "1"), first);
   }
   report_ratio("CPU of a request against textbook libcurl + epoll, callbacks on the host's loop", &callback, &textbook,
                0.85);
   report_ratio("the same, queue and the library's own thread", &queue, &textbook, 0.95);
   if (queue.most_opened > callback.most_opened)
     callback.most_opened = queue.most_opened;
-  report_opened("plain", &callback, &textbook);
+  report_opened("plain", &callback, &textbook, IN_FLIGHT);
 }
 
-static void measure_tls(const char *url, const char *ca_file)
+static void measure_tls(const char *url, const char *ca_file, bool http2)
 {
   struct series textbook = {0}, callback = {0};
+  const char *version = http2 ? "2" : "1";
   for (size_t i = 0; i < round_count; i++) {
-    struct result first = run(NULL, url, ca_file);
+    struct result first = run(NULL, url, ca_file, version);
     note(&textbook, i, first, first);
-    note(&callback, i, run("callback", url, ca_file), first);
+    note(&callback, i, run("callback", url, ca_file, version), first);
   }
-  report_ratio("the same, callbacks over TLS 1.3", &callback, &textbook, 0.90);
-  report_opened("TLS", &callback, &textbook);
+  report_ratio(http2 ? "the same, over HTTP/2, against the textbook with CURLOPT_PIPEWAIT"
+                     : "the same, callbacks over TLS 1.3",
+               &callback, &textbook, 0.90);
+  report_opened(http2 ? "HTTP/2" : "TLS", &callback, &textbook, http2 ? 1 : IN_FLIGHT);
 }
 
 int main(int argc, char **argv)
@@ -140,6 +143,7 @@ int main(int argc, char **argv)
   struct certs *certs = certs_new();
   struct process *nginx = nginx_start(&(struct nginx_options){.cpu_affinity = "10",
                                                               .certs = certs,
+                                                              .http2 = true,
                                                               .tls_protocols = "TLSv1.3",
                                                               .keepalive_timeout_ms = 600000,
                                                               .keepalive_requests = KEEP_ALIVE_REQUESTS});
@@ -148,7 +152,8 @@ int main(int argc, char **argv)
   snprintf(url, sizeof url, "http://127.0.0.1:%u/ok", process_port(nginx));
   measure_plain(url);
   snprintf(url, sizeof url, "https://127.0.0.1:%u/ok", process_tls_port(nginx));
-  measure_tls(url, certs->ca_file);
+  measure_tls(url, certs->ca_file, false);
+  measure_tls(url, certs->ca_file, true);
   process_stop(nginx);
   certs_free(certs);
   return 0;

@@ -109,7 +109,9 @@ static void init_exchange(struct exchange *exchange, struct client *client)
     give_up("curl_easy_init");
   curl_easy_setopt(easy, CURLOPT_PRIVATE, exchange);
   curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-  curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
+  curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
+                   client->job.http2 ? (long) CURL_HTTP_VERSION_2TLS : (long) CURL_HTTP_VERSION_1_1);
+  curl_easy_setopt(easy, CURLOPT_PIPEWAIT, client->job.http2 ? 1L : 0L); /* for the first connection to be known */
   curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_head);
   curl_easy_setopt(easy, CURLOPT_HEADERDATA, exchange);
   curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);

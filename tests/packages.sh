@@ -11,7 +11,8 @@ PACKAGES_BUILD="gcc=gcc libc6-dev=/usr/include/stdio.h make=make cmake=cmake nin
   libwebsockets-dev=pc:libwebsockets libwebsockets-evlib-uv=so:libwebsockets-evlib_uv.so
   zlib1g-dev=pc:zlib libcjson-dev=pc:libcjson"
 PACKAGES_QUICKSTART="$PACKAGES_BUILD nginx-light=nginx openssl=openssl"
-PACKAGES_TEST="$PACKAGES_BUILD libbrotli-dev=pc:libbrotlidec libzstd-dev=pc:libzstd g++=g++ libcmocka-dev=pc:cmocka openssl=openssl
+PACKAGES_TEST="$PACKAGES_BUILD libbrotli-dev=pc:libbrotlidec libzstd-dev=pc:libzstd g++=g++ libcmocka-dev=pc:cmocka libnghttp2-dev=pc:libnghttp2
+  openssl=openssl
   nginx-light=nginx haproxy=haproxy dnsmasq-base=dnsmasq nghttp2-server=nghttpd python3=python3
   tinyproxy-bin=tinyproxy microsocks=microsocks"
 PACKAGES_ALL="$PACKAGES_TEST clang=clang libclang-rt-14-dev=/usr/lib/llvm-14/lib/clang/14.0.6/lib/linux

@@ -211,7 +211,9 @@ void cpool__conn_share(struct cpool__conn *conn, struct cpool__transfer *first)
   conn->http2 = true;
   conn->owner = NULL;
   conn->heard_ms = cpool__runtime_now_ms(conn->pool->rt);
+  cpool__tls_watch(conn->tls, &conn->watch, &first->curl->run_count);
   cpool__list_push_back(&conn->streams, &first->stream_link);
+  cpool__list_push_back(&first->curl->unheard, &conn->closing_link);
 }
 
 void cpool__conn_heard(struct cpool__conn *conn)
@@ -219,6 +221,7 @@ void cpool__conn_heard(struct cpool__conn *conn)
   cpool_http *pool = conn->pool;
   if (!conn->place.fresh || conn->state != CPOOL__CONN_BUSY)
     return;
+  cpool__link_remove(&conn->closing_link);
   cpool__place_known(&pool->admission, &conn->place, pool->options.max_streams_per_connection);
   if (conn->reason != CPOOL__CLOSE_NONE) /* drained by its first request */
     cpool__place_streams(&pool->admission, &conn->place, 0);
@@ -330,9 +333,10 @@ static void leave_tables(struct cpool__conn *conn)
   cpool__idle_end(conn);
   if (conn->waited) /* before its place is free: another one is not to be made at once */
     cpool__warm_lost(conn);
+  cpool__link_remove(&conn->closing_link);
+  cpool__link_remove(&conn->corked_link);
   if (conn->state == CPOOL__CONN_CLOSING) {
     conn->route->identity->curl->closing_count--;
-    cpool__link_remove(&conn->closing_link);
     cpool__admission_closed(&pool->admission);
   } else if (conn->place.state != CPOOL__PLACE_NONE && !unconnected) {
     cpool__place_close(&pool->admission, &conn->place, false);

@@ -17,6 +17,7 @@
 #include "dns/address.h"
 #include "dns/tie.h"
 #include "http/origin.h"
+#include "http/tls.h"
 #include "pool/admission.h"
 #include "pool/janitor.h"
 
@@ -51,9 +52,11 @@ struct cpool__conn {
   cpool_http *pool;
   struct cpool__route *route;
   struct cpool__place place;
-  struct cpool__link port_link;    /* pool->conns_by_port */
-  struct cpool__link closing_link; /* in the closing list of its libcurl part, or among the unread when idle */
-  struct cpool__timer timer;       /* when idle: the time to go */
+  struct cpool__link port_link; /* pool->conns_by_port */
+  /* in a list of its libcurl part: the closing, the unread when idle, the unheard */
+  struct cpool__link closing_link;
+  struct cpool__link corked_link; /* curl->corked */
+  struct cpool__timer timer;      /* when idle: the time to go */
   struct cpool__janitor_life life;
   struct cpool__transfer *owner; /* BUSY, GONE; none for HTTP/2, see streams */
   struct cpool__list streams;    /* HTTP/2: transfers that use it, or have it reserved */
@@ -68,10 +71,11 @@ struct cpool__conn {
   bool waited;   /* kept, or being made, for a request to come, and none has */
   bool departed; /* its address has left the answer: its lifetime is over */
   uint16_t local_port;
-  uint64_t heard_ms; /* HTTP/2: when its socket last had something to read */
+  uint64_t heard_ms; /* HTTP/2: when anything of an answer came last */
   ino_t inode;       /* of the socket: libcurl 7 closes one whose connect it found failed without a word */
   void *tls;         /* OpenSSL's object, libcurl's own; NULL: plain, not begun yet, or another TLS library */
   void *outer_tls;   /* the same of the connection to an https proxy, when `tls` is that to the host inside of it */
+  struct cpool__tls_watch watch; /* HTTP/2 */
   int64_t dns_us, connect_us;
   struct cpool__tie tie;    /* to the name that it was dialled by */
   struct cpool__peer *peer; /* counts it */

@@ -10,8 +10,11 @@
 
 #include <assert.h>
 #include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 
 #include "base/memory.h"
 #include "http/conn.h"
@@ -36,10 +39,43 @@ bool cpool__curl_since(unsigned int version)
   return curl_version_info(CURLVERSION_NOW)->version_num >= version;
 }
 
+static void look_at_unheard(struct cpool__curl *curl)
+{
+  struct cpool__link *link, *next;
+  for (link = cpool__list_first(&curl->unheard); link != NULL; link = next) {
+    struct cpool__conn *conn = cpool__container_of(link, struct cpool__conn, closing_link);
+    next = cpool__list_next(&curl->unheard, link);
+    if (conn->watch.heard)
+      cpool__conn_heard(conn);
+  }
+}
+
+static void set_cork(const struct cpool__conn *conn, int on)
+{
+  (void) setsockopt(conn->fd, IPPROTO_TCP, TCP_CORK, &on, sizeof on);
+}
+
+void cpool__curl_cork(struct cpool__curl *curl, struct cpool__conn *conn)
+{
+  if (curl->untouched_count == 0 || cpool__link_in(&conn->corked_link))
+    return;
+  set_cork(conn, 1);
+  cpool__list_push_back(&curl->corked, &conn->corked_link);
+}
+
+static void uncork(struct cpool__curl *curl)
+{
+  for (struct cpool__link *link; (link = cpool__list_pop_front(&curl->corked)) != NULL;)
+    set_cork(cpool__container_of(link, struct cpool__conn, corked_link), 0);
+}
+
 static void run(struct cpool__curl *curl, int fd, int mask)
 {
   int running;
+  curl->run_count++;
   curl_multi_socket_action(curl->multi, fd, mask, &running);
+  uncork(curl);
+  look_at_unheard(curl);
   cpool__curl_check_done(curl);
 }
 
@@ -90,14 +126,8 @@ void cpool__curl_socket_event(void *owner, int fd, uint32_t events)
   struct cpool__conn *conn = owner;
   if (conn->http2 && conn->state == CPOOL__CONN_BUSY) {
     struct cpool__curl *curl = conn->route->identity->curl;
-    if ((events & EPOLLIN) != 0)
-      conn->heard_ms = cpool__runtime_now_ms(conn->pool->rt);
-    uint64_t number = conn->number;
     curl->kick_count = 0;
     run(curl, fd, curl_mask(events));
-    conn = cpool__conn_by_fd(curl->pool, fd);
-    if ((events & EPOLLIN) != 0 && conn != NULL && conn->number == number)
-      cpool__conn_heard(conn);
   } else if (conn->owner == NULL) {
     cpool__idle_event(conn);
   } else if (conn->owner->paused &&
@@ -327,6 +357,8 @@ int cpool__curl_get(struct cpool__identity *identity, struct cpool__curl **out)
   curl->reap_task.fn = reap;
   cpool__list_init(&curl->closing);
   cpool__list_init(&curl->unread);
+  cpool__list_init(&curl->unheard);
+  cpool__list_init(&curl->corked);
   curl_multi_setopt(curl->multi, CURLMOPT_SOCKETFUNCTION, socket_wish);
   curl_multi_setopt(curl->multi, CURLMOPT_SOCKETDATA, curl);
   curl_multi_setopt(curl->multi, CURLMOPT_TIMERFUNCTION, timer_wish);

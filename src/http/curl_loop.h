@@ -28,11 +28,14 @@ struct cpool__curl {
   struct cpool__list routes;
   struct cpool__timer timer;    /* libcurl's wish */
   struct cpool__task kick_task; /* libcurl wants to run now */
+  uint32_t run_count;           /* calls of libcurl that may read, see tls.h */
   uint32_t kick_count;          /* of them without anything else in between */
   struct cpool__task done_task; /* libcurl may have finished transfers */
   struct cpool__list closing;   /* connections shut down that libcurl was not made to look at yet */
   struct cpool__task reap_task; /* has it look */
   struct cpool__list unread;    /* idle HTTP/2 connections with something to read, which is libcurl's */
+  struct cpool__list corked;    /* HTTP/2 connections that send all requests of this call of libcurl together */
+  struct cpool__list unheard;   /* HTTP/2 connections whose server has not said yet how many streams it allows */
   struct cpool__timer prune_timer;
   struct cpool__route *reaped;    /* what the pruner's URL belongs to; NULL: none */
   struct cpool__transfer *pruner; /* a handle that never connects: it makes libcurl close what is dead */
@@ -54,6 +57,8 @@ void cpool__curl_unread(struct cpool__curl *curl, struct cpool__conn *conn);
 void cpool__curl_pruned(struct cpool__curl *curl); /* the pruner has ended */
 /* A transfer was added or removed: libcurl may have finished others meanwhile. */
 void cpool__curl_check_done(struct cpool__curl *curl);
+/* A request is about to be sent on a shared connection: if others may follow at once, they go out together. */
+void cpool__curl_cork(struct cpool__curl *curl, struct cpool__conn *conn);
 /* libcurl's socket events of a connection that is in use. */
 void cpool__curl_socket_event(void *conn, int fd, uint32_t events);
 

@@ -235,7 +235,8 @@ static void acquire_timed_out(struct cpool__request *req)
                       open, policy->limit, busy, idle, waiting, adm->place_count, adm->limit, last);
 }
 
-/* A shared connection on which nothing at all was heard for so long gets no further request. */
+/* A shared connection on which nothing of any answer came for so long gets no further request: what else may come there, pings or settings,
+ * helps nobody. */
 static void suspect(struct cpool__request *req, uint64_t now_ms)
 {
   struct cpool__conn *conn = req->transfer != NULL ? req->transfer->conn : NULL;

@@ -17,6 +17,10 @@
 #include "http/transfer_result.h"
 #include "http/upload.h"
 
+/* A head that is longer than what libcurl 7 reads at a time leaves it asleep with the rest, over HTTP/2. nghttp2 takes no longer ones than 64
+ * KiB, which become somewhat more as text. */
+enum { HTTP2_READ_BYTES = 80 * 1024 };
+
 static void set_identity(CURL *easy, const struct cpool__identity *identity)
 {
   curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, identity->tls_verify ? 1L : 0L);
@@ -41,6 +45,8 @@ static void set_identity(CURL *easy, const struct cpool__identity *identity)
   curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
                    identity->http_version == CPOOL_HTTP_2 ? (long) CURL_HTTP_VERSION_2TLS
                                                           : (long) CURL_HTTP_VERSION_1_1);
+  if (identity->http_version == CPOOL_HTTP_2)
+    curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long) HTTP2_READ_BYTES);
 }
 
 /* An https proxy is verified whatever tls_verify says, which is about the hosts; it gets neither the pin nor the client
@@ -281,7 +287,7 @@ bool cpool__transfer_start(struct cpool__request *req, struct cpool__conn *conn)
       transfer->last = false;
   transfer->abort = CPOOL__ABORT_NONE;
   transfer->begin_count = 0;
-  transfer->begun = false;
+  transfer->begun = transfer->complained = false;
   transfer->waited = conn->waited;
   cpool__framing_init(&transfer->framing);
   transfer->folding = (struct cpool__folding){0};

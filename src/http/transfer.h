@@ -47,6 +47,7 @@ struct cpool__transfer {
   bool confirmed;     /* libcurl really uses conn */
   bool refused_open;  /* libcurl wanted to dial by itself */
   int32_t begun_then; /* and how many streams it had begun on the shared connection at that moment */
+  bool complained;    /* and this is because it has lost the one that it had sent on */
   bool touched;       /* libcurl has begun it */
   bool paused;        /* reading */
   bool send_paused;   /* the caller has had nothing to send */

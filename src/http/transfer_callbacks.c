@@ -43,6 +43,15 @@ static void forbid_reuse(struct cpool__transfer *transfer, enum cpool__close_rea
   transfer->forbid_reuse = true;
 }
 
+/* Something of the answer has come. */
+static void note_life(struct cpool__transfer *transfer)
+{
+  uint64_t now_ms = cpool__runtime_now_ms(transfer->req->pool->rt);
+  transfer->req->activity_ms = now_ms;
+  if (transfer->conn != NULL)
+    transfer->conn->heard_ms = now_ms;
+}
+
 /* HTTP/2: the answer is whole, and the peer did not wait for all of the request's body. libcurl 7.88 goes on waiting for
  * room to send the rest, which does not come. */
 static bool answered_early(const struct cpool__transfer *transfer)
@@ -70,7 +79,7 @@ static size_t on_header(char *line, size_t one, size_t len, void *user)
   if (req->resp.first_byte_us == CPOOL_OFF)
     req->resp.first_byte_us = (int64_t) (cpool__runtime_now_us(req->pool->rt) - req->begin_us);
   req->resp.bytes_received += len;
-  req->activity_ms = cpool__runtime_now_ms(req->pool->rt);
+  note_life(transfer);
   note_keep_alive(transfer, line, len);
   if (!req->resp.head_complete && !cpool__framing_line(&transfer->framing, line, len))
     return cpool__transfer_give_up(transfer, CPOOL__ABORT_FRAMING);
@@ -111,7 +120,7 @@ static size_t on_body(char *data, size_t one, size_t len, void *user)
   }
   if (cpool__brake_check(transfer))
     return CURL_WRITEFUNC_PAUSE;
-  req->activity_ms = cpool__runtime_now_ms(req->pool->rt);
+  note_life(transfer);
   size_t taken = cpool__body_take(transfer, data, len);
   if (taken != CURL_WRITEFUNC_PAUSE) /* else it will be offered again */
     req->resp.bytes_received += len;
@@ -165,6 +174,19 @@ static curl_socket_t open_unix(struct cpool__transfer *transfer)
   return fd;
 }
 
+enum { SAYS_WHY_IT_GAVE_UP_SINCE = 0x080000 };
+
+/* libcurl turns to another connection for a request that it has sent. It does so in silence when the stream was refused;
+ * when the connection was lost, it has said why: here, or (7) to the peer alone, as nghttp2 does before it gives one up. */
+static bool has_complained(const struct cpool__transfer *transfer)
+{
+  struct cpool__conn *conn = transfer->conn;
+  if (transfer->error_text[0] != '\0' || conn == NULL || cpool__curl_since(SAYS_WHY_IT_GAVE_UP_SINCE))
+    return transfer->error_text[0] != '\0';
+  conn->watch.judged = true; /* what follows is libcurl leaving the streams that were refused */
+  return conn->watch.spoke;
+}
+
 /* libcurl asks for a socket: it gets the one that was connected for this transfer, or none. */
 static curl_socket_t on_open(void *user, curlsocktype purpose, struct curl_sockaddr *address)
 {
@@ -175,6 +197,7 @@ static curl_socket_t on_open(void *user, curlsocktype purpose, struct curl_socka
     cpool__transfer_touch(transfer);
   if (transfer->req == NULL || !transfer->hand_over) {
     transfer->refused_open = true;
+    transfer->complained = has_complained(transfer);
     transfer->begun_then = transfer->conn != NULL ? transfer->conn->begun_count : 0;
     return CURL_SOCKET_BAD;
   }
@@ -268,6 +291,7 @@ static void begin_stream(struct cpool__transfer *transfer, struct cpool__conn *c
   bool reused = conn->life.request_count++ > 0;
   conn->begun_count++;
   transfer->begun = true;
+  cpool__curl_cork(transfer->curl, conn);
   cpool__transfer_begun(transfer, conn, reused);
   enum cpool__janitor_reason last = cpool__janitor_last_use(&conn->life, &conn->route->origin->rules, now_ms);
   if (last != CPOOL__JANITOR_KEEP)
@@ -286,6 +310,7 @@ static int on_begin(void *user, char *remote_host, char *local_host, int remote_
   cpool__transfer_touch(transfer);
   if (++transfer->begin_count > 1) { /* a second attempt of libcurl's own: whether to repeat is ours to say */
     transfer->abort = CPOOL__ABORT_REPLAY;
+    transfer->complained = has_complained(transfer);
     return CURL_PREREQFUNC_ABORT;
   }
   if (!transfer->confirmed && local_port != 0) {

@@ -25,7 +25,7 @@
 #include "pool/stock.h"
 
 /* libcurl sends a smaller body together with the head, and counts both as the request's size; from 8.8 on any body. */
-enum { BODY_APART_BYTES = 64 * 1024, BODY_COUNTED_SINCE = 0x080800, TRIES_LOST_STREAMS_SINCE = 0x080000 };
+enum { BODY_APART_BYTES = 64 * 1024, BODY_COUNTED_SINCE = 0x080800 };
 
 enum { HEAD_TOO_LARGE = 100 /* CURLE_TOO_LARGE, of libcurl 8.6 and newer */ };
 
@@ -71,6 +71,12 @@ void cpool__transfer_measure(struct cpool__transfer *transfer)
     curl_easy_getinfo(transfer->easy, CURLINFO_SIZE_UPLOAD_T, &uploaded);
     req->resp.bytes_sent += (uint64_t) uploaded;
   }
+}
+
+/* libcurl 7 says so, and no more, when a GOAWAY has ended the last stream, which it was before, or was reset in the same moment. */
+static bool left_behind(const struct cpool__transfer *transfer, CURLcode code)
+{
+  return code == CURLE_HTTP2 && transfer->error_text[0] == '\0';
 }
 
 void cpool__transfer_classify(struct cpool__transfer *transfer, CURLcode code, bool tls, const char *subject,
@@ -131,17 +137,23 @@ void cpool__transfer_classify(struct cpool__transfer *transfer, CURLcode code, b
     status = req->resp.head_begun ? CPOOL_ETRUNCATED : CPOOL_EPROTOCOL;
     detail = "the connection ended inside the head of the answer";
     break;
+  case CURLE_SEND_ERROR: /* HTTP/2: it may be the first to notice, whatever had come */
+    status = req->resp.http_version == 20 && req->resp.head_begun ? CPOOL_ETRUNCATED : CPOOL_ERESET;
+    break;
   case CURLE_GOT_NOTHING:
-  case CURLE_SEND_ERROR:
   case CURLE_SEND_FAIL_REWIND:
     status = CPOOL_ERESET;
     break;
   case CURLE_HTTP2:
-    status = CPOOL_EPROTOCOL;
+    status = !left_behind(transfer, code) ? CPOOL_EPROTOCOL : req->resp.head_begun ? CPOOL_ETRUNCATED : CPOOL_ERESET;
     break;
-  case CURLE_HTTP2_STREAM: /* reset by the peer */
   case CURLE_PARTIAL_FILE: /* 7.88 says so of a lost HTTP/2 connection too, whatever had come */
     status = req->resp.head_begun ? CPOOL_ETRUNCATED : CPOOL_ERESET;
+    break;
+  case CURLE_HTTP2_STREAM: /* reset by the peer, or by nghttp2, which found fault with its answer */
+    status = strstr(detail, "PROTOCOL_ERROR") != NULL || strcasestr(detail, "invalid") != NULL ? CPOOL_EPROTOCOL
+             : req->resp.head_begun                                                            ? CPOOL_ETRUNCATED
+                                                                                               : CPOOL_ERESET;
     break;
   case CURLE_RECV_ERROR:
     /* also what libcurl says of a malformed chunk, and of a head beyond its own cap of 300 KiB */
@@ -260,16 +272,15 @@ static void refused(struct cpool__transfer *transfer, CURLcode code, struct cpoo
     req->pool->stats.now.repeat_refused++;
   cpool__error_set(&out->error, CPOOL_EREFUSED, CPOOL_LAYER_HTTP, (int) code, 0,
                    "%s: the peer refused the stream, or went away without processing it", req->route->origin->key);
-  /* libcurl 8 also tries again, on a used connection, what may have been processed */
-  if (req->repeatable || !req->resp.reused || !cpool__curl_since(TRIES_LOST_STREAMS_SINCE))
-    out->error.flags |= CPOOL_ERROR_RETRIABLE;
+  out->error.flags |= CPOOL_ERROR_RETRIABLE;
 }
 
 /* On a shared connection: what its streams meet, and others do not.
  *   libcurl wants another connection before it sent anything   no stream is free: that many are allowed; or it takes none
  *                                                              any more, then this goes on elsewhere
- *   the same after it sent                                     the stream was refused (RFC 9113 section 8.7)
- *   no answer, and not for a stream's reason                   the connection is lost: the replay guard decides */
+ *   the same after it sent, without a complaint                the stream was refused (RFC 9113 section 8.7)
+ *   no answer, and not for a stream's reason                   the connection is lost: the replay guard decides; of a new one, too,
+ *                                                              when it was left by a GOAWAY */
 static bool http2_outcome(struct cpool__transfer *transfer, CURLcode code, bool answered, struct cpool__outcome *out)
 {
   struct cpool__request *req = transfer->req;
@@ -288,7 +299,7 @@ static bool http2_outcome(struct cpool__transfer *transfer, CURLcode code, bool 
     req->no_stream = out->repeat = true;
     return true;
   }
-  if (elsewhere && transfer->begin_count > 0) {
+  if (elsewhere && transfer->begin_count > 0 && !transfer->complained) {
     refused(transfer, code, out);
     return true;
   }
@@ -296,7 +307,7 @@ static bool http2_outcome(struct cpool__transfer *transfer, CURLcode code, bool 
               code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR;
   if (elsewhere || lost)
     cpool__conn_drain(conn, CPOOL__CLOSE_ERROR);
-  if (answered || !lost || conn->life.request_count < 2 || !req->repeatable ||
+  if (answered || !lost || (conn->life.request_count < 2 && !left_behind(transfer, code)) || !req->repeatable ||
       cpool__request_attempts(req) >= CPOOL__ATTEMPTS)
     return false;
   out->repeat = true;

@@ -236,6 +236,12 @@ static bool closing_holds(const struct cpool__admission *adm)
   return adm->closing_count >= adm->closing_limit;
 }
 
+/* One connection finds out for all that wait whether it can carry several requests. */
+static bool is_learning(const struct cpool__group *group)
+{
+  return group->multiplex && group->fresh_count > 0;
+}
+
 /* The first hungry origin, if it has at least two places fewer than `share`. If not, another one is asked next time:
  * the list is in order of parking, and the one with the fewest places may be anywhere in it. */
 static struct cpool__origin_policy *hungrier(struct cpool__admission *adm, int32_t share)
@@ -244,7 +250,7 @@ static struct cpool__origin_policy *hungrier(struct cpool__admission *adm, int32
   if (origin == NULL)
     return NULL;
   if (origin->place_count <= share - 2 && origin->place_count < origin->limit &&
-      origin->connecting_count < origin->connecting_limit)
+      origin->connecting_count < origin->connecting_limit && !is_learning(first_waiter(origin)->group))
     return origin;
   move(adm, origin, CPOOL__ORIGIN_HUNGRY);
   return NULL;
@@ -294,7 +300,7 @@ static struct cpool__decision look(struct cpool__admission *adm, struct cpool__o
     move(adm, origin, CPOOL__ORIGIN_QUIET); /* until the place has run out */
     return NONE;
   }
-  if ((group->multiplex && group->fresh_count > 0) || connecting_limit_binds) {
+  if (is_learning(group) || connecting_limit_binds) {
     move(adm, origin, CPOOL__ORIGIN_QUIET);
     return NONE;
   }

@@ -167,13 +167,14 @@ static void a_lower_limit_of_the_server_is_learned(void **state)
   struct pool_fixture *f = *state;
   struct process *server = start_nghttpd(FEW_STREAMS);
   cpool_http_options options = pool_options();
-  options.max_connections_per_host = 2;
+  options.max_connections_per_host = MANY;
   open_pool(f, &options);
   cpool_session *session = session_of(f, CPOOL_HTTP_2);
   submit_many(f, session, tls_url(process_port(server), "/index.html"), MANY);
   take_answers(f, MANY, 20);
-  assert_true(stats_of(f).opened <= 2);
-  assert_int_equal(stats_of(f).repeated, 0);
+  assert_in_range(stats_of(f).opened, 1,
+                  MANY / FEW_STREAMS);       /* each is opened when those there are full, and only then */
+  assert_int_equal(stats_of(f).repeated, 0); /* a stream that was refused would be sent again */
   assert_balanced(f->pool);
   cpool_session_free(session);
   close_pool(f);

@@ -34,6 +34,7 @@ static void each_request_ends_once_and_nothing_is_left(void **state)
   assert_true(storm_clean(&result));
   assert_true(result.succeeded > result.accepted / 10); /* it was not all errors */
   assert_true(result.failed > result.accepted / 100);
+  assert_true(result.streams > result.accepted / 100);
   assert_true(result.cancels > 0 && result.reconfigures > 0 && result.sessions > 0 && result.snapshots > 0);
 }
 

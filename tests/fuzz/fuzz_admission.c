@@ -10,7 +10,15 @@
 #include "pool/admission.h"
 #include "pool/stock.h"
 
-enum { ORIGINS = 4, GROUPS_EACH = 3, GROUPS = ORIGINS * GROUPS_EACH, WAITERS = 20, PLACES = 12, LIMIT_MAX = 6 };
+enum {
+  ORIGINS = 4,
+  GROUPS_EACH = 3,
+  GROUPS = ORIGINS * GROUPS_EACH,
+  WAITERS = 20,
+  PLACES = 12,
+  LIMIT_MAX = 6,
+  STREAMS_MAX = 5
+};
 
 struct model {
   struct cpool__admission adm;
@@ -20,12 +28,14 @@ struct model {
   struct cpool__place places[PLACES];
   /* the shadow */
   int64_t arrived_at[WAITERS]; /* less is earlier; 0: does not wait */
-  int64_t idle_at[PLACES];     /* less is longer ago */
-  int64_t useful_at[PLACES];   /* idle ones: less is to be used later, below 0 those that were never used */
+  int64_t idle_at[PLACES];     /* since when it can take a request; less is longer ago */
+  int64_t useful_at[PLACES];   /* those that can: less is to be used later, below 0 those that were never used */
+  int streams[PLACES];         /* requests on it */
   bool connecting[PLACES], ahead[PLACES];
   struct cpool__group *last_group[ORIGINS]; /* of the last to arrive */
   int wanted[ORIGINS];
   bool held[ORIGINS], failed[ORIGINS];
+  bool limits_moved;
   int64_t clock, front_clock, back_clock;
   int closing_count;
   const uint8_t *bytes;
@@ -58,11 +68,16 @@ static int origin_index(const struct model *m, const struct cpool__group *group)
 /* ---- What the shadow says ---- */
 
 struct view { /* of one origin */
-  int place_count, idle_count, busy_count, waiting_count, connecting_count, ahead_count;
+  int place_count, idle_count, busy_count, shared_count, waiting_count, connecting_count, ahead_count;
   bool capped;  /* no further connection may be begun to be made */
   int head;     /* waiter; -1: none */
-  int head_use; /* the most recently used idle place of the head's group that may be used; -1: none */
+  int head_use; /* the most recently used place of the head's group that can take a request; -1: none */
 };
+
+static bool takes_requests(const struct cpool__place *place)
+{
+  return place->state == CPOOL__PLACE_IDLE || place->state == CPOOL__PLACE_SHARED;
+}
 
 static struct view view_of(const struct model *m, int org)
 {
@@ -79,12 +94,13 @@ static struct view view_of(const struct model *m, int org)
     if (place->state == CPOOL__PLACE_NONE || origin_index(m, place->group) != org)
       continue;
     view.place_count++;
-    view.busy_count += place->state == CPOOL__PLACE_BUSY;
+    view.busy_count += place->state == CPOOL__PLACE_BUSY || place->state == CPOOL__PLACE_SHARED;
+    view.shared_count += place->state == CPOOL__PLACE_SHARED;
     view.connecting_count += m->connecting[i];
     view.ahead_count += m->ahead[i];
-    if (place->state != CPOOL__PLACE_IDLE)
+    if (!takes_requests(place))
       continue;
-    view.idle_count++;
+    view.idle_count += place->state == CPOOL__PLACE_IDLE;
     if (view.head >= 0 && place->group == m->waiters[view.head].group &&
         (view.head_use < 0 || m->useful_at[i] > m->useful_at[view.head_use]))
       view.head_use = i;
@@ -93,6 +109,13 @@ static struct view view_of(const struct model *m, int org)
   if (view.capped && view.head_use >= 0 && m->places[view.head_use].raw)
     view.head_use = -1;
   return view;
+}
+
+/* One connection learns for all that wait: whether it can carry them. */
+static bool learns(const struct model *m, int waiter)
+{
+  const struct cpool__group *group = m->waiters[waiter].group;
+  return group->multiplex && group->fresh_count > 0;
 }
 
 static int length_of(const struct cpool__list *list)
@@ -105,6 +128,24 @@ static int length_of(const struct cpool__list *list)
   return count;
 }
 
+static void check_places(const struct model *m)
+{
+  int fresh[GROUPS] = {0}, usable[GROUPS] = {0};
+  for (int i = 0; i < PLACES; i++) {
+    const struct cpool__place *place = &m->places[i];
+    if (place->state == CPOOL__PLACE_NONE)
+      continue;
+    CHECK(place->stream_count == m->streams[i]);
+    CHECK((place->state == CPOOL__PLACE_IDLE || place->state == CPOOL__PLACE_DIALLING) == (m->streams[i] == 0));
+    if (m->streams[i] > 0)
+      CHECK((place->state == CPOOL__PLACE_SHARED) == (m->streams[i] < place->stream_limit));
+    fresh[place->group - m->groups] += place->fresh;
+    usable[place->group - m->groups] += takes_requests(place);
+  }
+  for (int i = 0; i < GROUPS; i++)
+    CHECK(m->groups[i].fresh_count == fresh[i] && length_of(&m->groups[i].idle) == usable[i]);
+}
+
 static void check_counts(const struct model *m)
 {
   const struct cpool__admission *adm = &m->adm;
@@ -115,6 +156,7 @@ static void check_counts(const struct model *m)
     CHECK(origin->place_count == view.place_count && origin->idle_count == view.idle_count);
     CHECK(origin->busy_count == view.busy_count && origin->waiting_count == view.waiting_count);
     CHECK(origin->connecting_count == view.connecting_count && origin->stock.ahead_count == view.ahead_count);
+    CHECK(origin->shared_count == view.shared_count);
     CHECK(origin->stock.wanted > 0 || !cpool__link_in(&origin->stock.link));
     CHECK(length_of(&origin->waiters) == view.waiting_count && length_of(&origin->idle) == view.idle_count);
     CHECK(cpool__link_in(&origin->link) == (origin->state != CPOOL__ORIGIN_QUIET));
@@ -135,6 +177,7 @@ static void check_counts(const struct model *m)
   CHECK(length_of(&adm->ready) == listed[CPOOL__ORIGIN_READY]);
   CHECK(length_of(&adm->starved) == listed[CPOOL__ORIGIN_STARVED]);
   CHECK(length_of(&adm->hungry) == listed[CPOOL__ORIGIN_HUNGRY]);
+  check_places(m);
 }
 
 /* ---- Whether a decision is one that the rules allow ---- */
@@ -147,6 +190,12 @@ static int oldest_idle(const struct model *m, int org) /* -1: of all */
         (oldest < 0 || m->idle_at[i] < m->idle_at[oldest]))
       oldest = i;
   return oldest;
+}
+
+/* What a place serves before it is somebody else's turn. */
+static bool turn_is_over(const struct cpool__place *place)
+{
+  return place->turn_count >= (uint32_t) place->stream_limit * CPOOL__TURN_REQUESTS;
 }
 
 static void check_evict(const struct model *m, int victim)
@@ -174,8 +223,7 @@ static void check_evict(const struct model *m, int victim)
     wanted |= view.head_use < 0 && (below ? full : other == org);
     due |= full && view.head_use < 0 && below &&
            (view.place_count <= own.place_count - 2 ||
-            (view.place_count == 0 &&
-             m->places[own.head_use < 0 ? victim : own.head_use].turn_count >= CPOOL__TURN_REQUESTS));
+            (view.place_count == 0 && turn_is_over(&m->places[own.head_use < 0 ? victim : own.head_use])));
   }
   CHECK(wanted);
   /* The only place that its own first waiter could use goes to an origin whose turn it is, and to no other, unless it
@@ -196,8 +244,12 @@ static void check_none(const struct model *m)
     CHECK(m->origins[org].state != CPOOL__ORIGIN_READY);
     if (view.head < 0)
       continue;
-    CHECK(view.head_use < 0);
-    if (view.capped)
+    if (view.head_use >= 0) { /* a shared place that runs out, for another origin's turn or a lowered limit */
+      const struct cpool__place *use = &m->places[view.head_use];
+      CHECK(use->state == CPOOL__PLACE_SHARED && (turn_is_over(use) || m->limits_moved));
+      continue;
+    }
+    if (view.capped || learns(m, view.head))
       continue;
     if (below)
       CHECK(closing_holds || (adm->place_count >= adm->limit && adm->idle_count == 0));
@@ -224,6 +276,7 @@ static int open_at(struct model *m, struct cpool__group *group)
 
 static void close_place(struct model *m, struct cpool__place *place, bool closing)
 {
+  m->streams[place - m->places] = 0;
   m->closing_count += closing && place->state != CPOOL__PLACE_NONE;
   cpool__place_close(&m->adm, place, closing);
   m->connecting[place - m->places] = m->ahead[place - m->places] = false;
@@ -249,17 +302,20 @@ static bool decide(struct model *m)
     break;
   case CPOOL__DECISION_REUSE: {
     int used = (int) (decision.place - m->places);
-    CHECK(before[used].state == CPOOL__PLACE_IDLE && decision.place->state == CPOOL__PLACE_BUSY);
+    CHECK(takes_requests(&before[used]) &&
+          (before[used].stream_count == 0 || before[used].stream_count < before[used].stream_limit));
     CHECK(!before[used].raw || !view.capped);
     m->connecting[used] |= before[used].raw;
     CHECK(decision.place->group == group && decision.place->turn_count == before[used].turn_count + 1);
     for (int i = 0; i < PLACES; i++)
-      CHECK(m->places[i].state != CPOOL__PLACE_IDLE || m->places[i].group != group ||
+      CHECK(i == used || !takes_requests(&m->places[i]) || m->places[i].group != group ||
             m->useful_at[i] < m->useful_at[used]);
+    m->streams[used]++;
+    m->idle_at[used] = m->useful_at[used] = ++m->clock;
     break;
   }
   case CPOOL__DECISION_OPEN:
-    CHECK(view.head_use < 0);
+    CHECK(view.head_use < 0 && !(group->multiplex && group->fresh_count > 0));
     CHECK(m->adm.place_count < m->adm.limit && group->origin->place_count < group->origin->limit);
     CHECK(m->adm.closing_count < m->adm.closing_limit);
     if (draw(m, 16) != 0) /* else the caller had no memory for it */
@@ -299,18 +355,39 @@ static void turn_place(struct model *m, unsigned op)
   struct cpool__place *place = &m->places[first];
   for (unsigned i = 0; i < PLACES && place->state == CPOOL__PLACE_NONE; i++)
     place = &m->places[(first + i) % PLACES];
+  if (place->state == CPOOL__PLACE_NONE)
+    return;
   int i = (int) (place - m->places);
+  bool used = place->state == CPOOL__PLACE_BUSY || place->state == CPOOL__PLACE_SHARED;
+  bool unused = false;
+  int *streams = &m->streams[i];
   if (op == 0) {
     close_place(m, place, draw(m, 2) != 0);
-  } else if (place->state == CPOOL__PLACE_BUSY || (place->state == CPOOL__PLACE_DIALLING && op == 1)) {
-    bool unused = place->state == CPOOL__PLACE_DIALLING || m->ahead[i];
-    cpool__place_idle(&m->adm, place);
-    m->idle_at[i] = ++m->clock;
-    m->useful_at[i] = unused ? --m->back_clock : m->clock;
-    m->connecting[i] = m->ahead[i] = false;
-  } else if (place->state == CPOOL__PLACE_DIALLING || (place->state == CPOOL__PLACE_IDLE && op == 1 && !place->raw)) {
-    cpool__place_busy(&m->adm, place);
+    return;
   }
+  if (used && op == 1 && place->fresh) {
+    cpool__place_known(&m->adm, place, 1 + (int32_t) draw(m, STREAMS_MAX));
+    m->connecting[i] = false;
+  } else if (used && op == 1) {
+    cpool__place_streams(&m->adm, place, (int32_t) draw(m, STREAMS_MAX));
+  } else if (used && op == 2 && *streams < STREAMS_MAX) { /* chosen by somebody else, full or not */
+    cpool__place_busy(&m->adm, place);
+    ++*streams;
+  } else if (used || (place->state == CPOOL__PLACE_DIALLING && op == 1)) {
+    unused = place->state == CPOOL__PLACE_DIALLING || m->ahead[i];
+    cpool__place_idle(&m->adm, place);
+    *streams -= used;
+    m->connecting[i] = m->ahead[i] = false;
+  } else if (place->state == CPOOL__PLACE_DIALLING || (op == 1 && !place->raw)) {
+    cpool__place_busy(&m->adm, place);
+    ++*streams;
+  } else {
+    return;
+  }
+  m->idle_at[i] = ++m->clock;
+  m->useful_at[i] = unused && place->state == CPOOL__PLACE_IDLE ? --m->back_clock : m->clock;
+  if (place->state == CPOOL__PLACE_IDLE && place->stream_limit == 0) /* it was on its way out */
+    close_place(m, place, draw(m, 2) != 0);
 }
 
 /* ---- Stock ---- */
@@ -320,9 +397,9 @@ static bool is_short(const struct model *m, int org)
   struct view view = view_of(m, org);
   int pace = m->failed[org] ? 1 : (int) (((int64_t) m->origins[org].connecting_limit + 1) / 2);
   return m->wanted[org] > 0 && m->last_group[org] != NULL && !m->held[org] && view.head < 0 &&
-         view.idle_count + view.ahead_count < m->wanted[org] && view.place_count < m->origins[org].limit &&
-         view.connecting_count < pace && m->adm.place_count < m->adm.limit &&
-         m->adm.closing_count < m->adm.closing_limit;
+         view.idle_count + view.shared_count + view.ahead_count < m->wanted[org] &&
+         view.place_count < m->origins[org].limit && view.connecting_count < pace &&
+         m->adm.place_count < m->adm.limit && m->adm.closing_count < m->adm.closing_limit;
 }
 
 static bool stock(struct model *m)
@@ -383,9 +460,11 @@ static void try_open(struct model *m)
   bool may = adm->place_count < adm->limit && group->origin->place_count < group->origin->limit &&
              adm->closing_count < adm->closing_limit && !view_of(m, origin_index(m, group)).capped;
   bool wanted = false;
-  for (int org = 0; org < ORIGINS; org++)
-    wanted |= m->origins[org].waiting_count > 0 && m->origins[org].place_count < m->origins[org].limit &&
-              !view_of(m, org).capped;
+  for (int org = 0; org < ORIGINS; org++) {
+    struct view view = view_of(m, org);
+    wanted |= view.head >= 0 && view.head_use < 0 && view.place_count < m->origins[org].limit && !view.capped &&
+              !learns(m, view.head);
+  }
   bool opened = cpool__place_try_open(&m->adm, &m->places[i], group);
   m->connecting[i] = opened;
   CHECK(!opened || (may && !wanted));
@@ -409,12 +488,14 @@ static void step(struct model *m)
     m->closing_count--;
   } else if (op == 29)
     try_open(m);
-  else if (op == 30)
+  else if (op == 30) {
+    m->limits_moved = true;
     cpool__admission_limits(&m->adm, 1 + (int32_t) draw(m, LIMIT_MAX), 1 + (int32_t) draw(m, LIMIT_MAX));
-  else if (op == 31)
+  } else if (op == 31) {
+    m->limits_moved = true;
     cpool__origin_limit(&m->adm, &m->origins[draw(m, ORIGINS)], 1 + (int32_t) draw(m, LIMIT_MAX),
                         draw(m, 2) != 0 ? INT32_MAX : 1 + (int32_t) draw(m, LIMIT_MAX));
-  else if (op == 32)
+  } else if (op == 32)
     turn_stock(m);
   else if (op >= 33)
     while (decide(m) || stock(m))

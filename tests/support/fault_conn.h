@@ -51,6 +51,9 @@ struct fault_conn {
   enum fault_kick kick; /* server->mutex */
   bool kick_due;        /* server->mutex; cleared by the connection's thread once obeyed */
   int64_t kick_order;   /* server->mutex; smaller waits longer */
+
+  struct fault_h2_order *orders; /* HTTP/2: server->mutex; oldest first */
+  bool takes_orders;             /* the same */
 };
 
 struct fault_script { /* an answer of fault_server_answer */
@@ -73,6 +76,7 @@ struct fault_server {
 
   _Atomic int64_t accepted, open, most_open, tls_handshakes, tls_resumed, requests, held;
   _Atomic int64_t by_method[FAULT_METHODS];
+  _Atomic int64_t h2_streams, h2_refused, h2_pings, h2_resets, h2_refusals_by_path;
 
   pthread_mutex_t mutex;
   pthread_cond_t kicked; /* some kick_due was cleared */
@@ -102,11 +106,16 @@ bool fault_path_wants_body(const char *path);
 enum fault_end fault_path_serve(struct fault_conn *conn, const char *path);
 bool fault_write_poison(struct fault_conn *conn);
 
+/* fault_h2.c: an HTTP/2 connection, from its preface on. */
+enum fault_end fault_h2_serve(struct fault_conn *conn);
+void fault_h2_end(struct fault_conn *conn); /* nobody waits for it any more */
+
 /* fault_life.c: the connection's thread, and kicks: arm before the peer can know, await, done after obeying. */
 void fault_kick_arm(struct fault_conn *conn, enum fault_kick kick);
 bool fault_kick_await(struct fault_conn *conn);
 void fault_kick_done(struct fault_conn *conn);
 void *fault_conn_main(void *conn);
+void fault_count_request(struct fault_server *server, const char *method);
 
 /* fault_server.c: makes an eventfd readable; makes it unreadable. */
 void fault_ring(int fd);

@@ -49,7 +49,7 @@ void fault_kick_done(struct fault_conn *conn)
 
 /* One connection */
 
-static void count_request(struct fault_server *server, const char *method)
+void fault_count_request(struct fault_server *server, const char *method)
 {
   static const char *const names[FAULT_METHODS] = {"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", NULL};
   int i = 0;
@@ -138,7 +138,7 @@ static enum fault_end serve_one(struct fault_conn *conn)
     return FAULT_RESET;
   if (!fault_conn_read_head(conn))
     return FAULT_CUT;
-  count_request(server, request->method);
+  fault_count_request(server, request->method);
   const char *path = server->path != NULL ? server->path : request->path;
   if (conn->next_request != FAULT_KEEP || fault_path_wants_body(path)) {
     static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
@@ -167,7 +167,10 @@ void *fault_conn_main(void *arg)
   enum fault_end end = FAULT_CUT;
   switch (server->options.behaviour) {
   case FAULT_BY_PATH:
-    if (server->tls == NULL || start_tls(conn))
+    if (server->options.http2) {
+      if (start_tls(conn))
+        end = fault_h2_serve(conn);
+    } else if (server->tls == NULL || start_tls(conn))
       do
         end = serve_one(conn);
       while (end == FAULT_KEEP);
@@ -186,6 +189,7 @@ void *fault_conn_main(void *arg)
     break;
   }
   fault_kick_done(conn);
+  fault_h2_end(conn);
   fault_conn_close(conn, end);
   if (conn->kick_fd >= 0)
     close(conn->kick_fd);

@@ -194,18 +194,17 @@ int32_t fault_server_release(struct fault_server *server, int32_t max)
 
 /* Start, counts, stop */
 
-static int choose_http11(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in,
-                         unsigned int in_len, void *arg)
+static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in,
+                           unsigned int in_len, void *arg)
 {
-  static const unsigned char http11[] = "\x08http/1.1";
+  const char *wanted = ((const struct fault_options *) arg)->http2 ? "\x02h2" : "\x08http/1.1";
   (void) ssl;
-  (void) arg;
-  int chosen =
-      SSL_select_next_proto((unsigned char **) (uintptr_t) out, out_len, http11, sizeof http11 - 1, in, in_len);
+  int chosen = SSL_select_next_proto((unsigned char **) (uintptr_t) out, out_len, (const unsigned char *) wanted,
+                                     (unsigned int) strlen(wanted), in, in_len);
   return chosen == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
 }
 
-static SSL_CTX *make_tls(const struct fault_options *options)
+static SSL_CTX *make_tls(struct fault_options *options)
 {
   SSL_CTX *tls = SSL_CTX_new(TLS_server_method());
   if (tls == NULL || SSL_CTX_use_certificate_chain_file(tls, options->tls_cert_file) != 1 ||
@@ -221,7 +220,7 @@ static SSL_CTX *make_tls(const struct fault_options *options)
   if (options->tls_client_ca_file != NULL)
     SSL_CTX_set_verify(tls, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
   SSL_CTX_set_mode(tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-  SSL_CTX_set_alpn_select_cb(tls, choose_http11, NULL);
+  SSL_CTX_set_alpn_select_cb(tls, choose_protocol, options);
   return tls;
 }
 
@@ -261,7 +260,7 @@ struct fault_server *fault_server_start(const struct fault_options *options)
     fprintf(stderr, "fault_server: cannot listen: %s\n", strerror(errno));
     goto failed;
   }
-  if (options->tls_cert_file != NULL && (server->tls = make_tls(options)) == NULL) {
+  if (options->tls_cert_file != NULL && (server->tls = make_tls(&server->options)) == NULL) {
     fprintf(stderr, "fault_server: TLS refused %s\n", options->tls_cert_file);
     goto failed;
   }

@@ -84,6 +84,10 @@ struct fault_options {
   const char *tls_cert_file, *tls_key_file; /* set: TLS */
   const char *tls_client_ca_file;           /* set: a client certificate signed by it is required */
   int32_t tls_min_version, tls_max_version; /* TLS1_2_VERSION ...; 0: OpenSSL's choice */
+  bool http2;                               /* and nothing else, over TLS: see fault_h2.h */
+  bool h2_mute;                             /* it reads, and says nothing, not even SETTINGS */
+  int32_t h2_max_streams; /* SETTINGS_MAX_CONCURRENT_STREAMS, above which streams are refused; 0: no limit; -1: 0 */
+  bool h2_no_window;      /* SETTINGS_INITIAL_WINDOW_SIZE 0, and no window is ever opened */
 };
 
 struct fault_counts {

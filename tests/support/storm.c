@@ -18,6 +18,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "support/fault_h2.h"
 #include "support/storm_parts.h"
 #include "support/wait.h"
 
@@ -337,6 +338,8 @@ static void *sample(void *arg)
     }
     check_sockets(s);
     fault_server_release(s->servers[storm_below(t, STORM_SERVERS)], 4);
+    if (storm_below(t, 4) == 0)
+      fault_h2_release(s->http2);
     storm_rest(s, 5);
     if (now_ms() >= s->report_ms) {
       s->report_ms = now_ms() + 10000;
@@ -415,6 +418,9 @@ static void account(struct storm *s)
   r->sessions = atomic_load(&s->sessions);
   r->reconfigures = atomic_load(&s->reconfigures);
   r->snapshots = atomic_load(&s->snapshots);
+  struct fault_h2_counts http2;
+  fault_h2_counts(s->http2, &http2);
+  r->streams = http2.streams;
   r->leaked_bytes = atomic_load(&s->bytes);
   r->leaked_blocks = atomic_load(&s->blocks);
   r->leaked_fds = open_fd_count() - s->fds_before;

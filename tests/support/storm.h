@@ -14,6 +14,7 @@ struct storm_options {
 /* What happened, then what must be 0. */
 struct storm_result {
   int64_t accepted, refused, succeeded, failed, cancels, pools, sessions, reconfigures, snapshots, elapsed_ms;
+  int64_t streams;        /* of HTTP/2, as the server counts them */
   int64_t by_status[128]; /* ended with CPOOL_OK - index */
 
   int64_t lost;       /* accepted, never ended */

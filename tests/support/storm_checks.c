@@ -187,10 +187,10 @@ void storm_print(const struct storm_result *r)
 {
   printf("accepted %lld, refused %lld, succeeded %lld, failed %lld, cancels %lld, pools %lld, sessions %lld, "
          "reconfigures %lld, "
-         "snapshots %lld, %.1f s\n",
+         "snapshots %lld, HTTP/2 streams %lld, %.1f s\n",
          (long long) r->accepted, (long long) r->refused, (long long) r->succeeded, (long long) r->failed,
          (long long) r->cancels, (long long) r->pools, (long long) r->sessions, (long long) r->reconfigures,
-         (long long) r->snapshots, (double) r->elapsed_ms / 1000);
+         (long long) r->snapshots, (long long) r->streams, (double) r->elapsed_ms / 1000);
   for (int i = 0; i < (int) (sizeof r->by_status / sizeof *r->by_status); i++)
     if (r->by_status[i] > 0)
       printf("  %-24s %lld\n", cpool_status_name(-i), (long long) r->by_status[i]);

@@ -1,4 +1,5 @@
 /* storm_lives: how pools come and go in a storm, and what a closed one must say of itself */
+#include "support/certs.h"
 #include "support/storm_parts.h"
 #include "support/wait.h"
 
@@ -29,6 +30,13 @@ void storm_pool_new(struct storm_thread *t, struct slot *slot, bool predecessor_
     support_die("storm: no pool: %s", cpool_status_name(rc));
   life->pool = slot->pool;
   atomic_fetch_add(&s->pools, 1);
+  cpool_session_options http2;
+  cpool_session_options_init(&http2);
+  http2.ca_file = s->certs->ca_file;
+  http2.http_version = CPOOL_HTTP_2;
+  rc = cpool_session_new(&slot->http2, slot->pool, &http2);
+  if (rc != CPOOL_OK && rc != CPOOL_EFULL)
+    storm_trouble(s, &s->result->wrong, "session_new: %s", cpool_status_name(rc));
 }
 
 static void sessions_free(struct slot *slot)
@@ -37,6 +45,8 @@ static void sessions_free(struct slot *slot)
     cpool_session_free(slot->sessions[i]);
     slot->sessions[i] = NULL;
   }
+  cpool_session_free(slot->http2);
+  slot->http2 = NULL;
 }
 
 static void wait_closed(struct storm *s, struct life *life)

@@ -4,10 +4,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "support/certs.h"
+#include "support/fault_h2.h"
 #include "support/storm_parts.h"
 #include "support/wait.h"
 
 /* -------------------------------------------------------------------------------------------------------------- peers */
+
+enum { HTTP2_STREAMS = 20 };
 
 void storm_peers_start(struct storm *s)
 {
@@ -29,10 +33,16 @@ void storm_peers_start(struct storm *s)
   s->resetting = fault_server_start(&options);
   options.behaviour = FAULT_GARBAGE;
   s->garbage = fault_server_start(&options);
+  s->certs = certs_new();
+  s->http2 = fault_server_start(&(struct fault_options){.http2 = true,
+                                                        .h2_max_streams = HTTP2_STREAMS,
+                                                        .tls_cert_file = s->certs->good.cert_file,
+                                                        .tls_key_file = s->certs->good.key_file});
   s->hole = blackhole_start(NULL, 0);
   s->dns = dns_server_start(NULL, 0);
   s->refusing_fd = refusing_port_open(&s->refusing_port);
-  if (s->resetting == NULL || s->garbage == NULL || s->hole == NULL || s->dns == NULL || s->refusing_fd < 0)
+  if (s->resetting == NULL || s->garbage == NULL || s->http2 == NULL || s->hole == NULL || s->dns == NULL ||
+      s->refusing_fd < 0)
     support_die("storm: no server");
   snprintf(s->dns_address, sizeof s->dns_address, "127.0.0.1:%u", dns_server_port(s->dns));
   dns_server_set_addresses(s->dns, "named.test", "127.0.0.1", 1);
@@ -45,7 +55,7 @@ void storm_peers_start(struct storm *s)
 bool storm_peers_quiet(void *storm)
 {
   struct storm *s = storm;
-  int64_t open = fault_server_open(s->resetting) + fault_server_open(s->garbage);
+  int64_t open = fault_server_open(s->resetting) + fault_server_open(s->garbage) + fault_server_open(s->http2);
   for (int i = 0; i < STORM_SERVERS; i++)
     open += fault_server_open(s->servers[i]);
   return open == 0;
@@ -57,6 +67,8 @@ void storm_peers_stop(struct storm *s)
     fault_server_stop(s->servers[i]);
   fault_server_stop(s->resetting);
   fault_server_stop(s->garbage);
+  fault_server_stop(s->http2);
+  certs_free(s->certs);
   blackhole_stop(s->hole);
   dns_server_stop(s->dns);
   close(s->refusing_fd);
@@ -64,7 +76,8 @@ void storm_peers_stop(struct storm *s)
 
 void storm_anger(struct storm_thread *t)
 {
-  struct fault_server *server = t->s->servers[storm_below(t, STORM_SERVERS)];
+  int which = storm_below(t, STORM_SERVERS + 1);
+  struct fault_server *server = which < STORM_SERVERS ? t->s->servers[which] : t->s->http2;
   if (storm_below(t, 2) == 0)
     fault_server_reset_all(server);
   else
@@ -116,16 +129,46 @@ static const struct row {
     {12, "/blackhole", STORM_ANY, 0},
 };
 
-static const struct row *pick_row(struct storm_thread *t)
+/* The same of the server that speaks HTTP/2, see fault_h2.h. */
+static const struct row http2_rows[] = {
+    {400, "/ok", STORM_HELLO, 0},
+    {180, "/bytes/", STORM_BYTES, 3000},
+    {60, "/bytes/", STORM_BYTES, 60000},
+    {20, "/interim", STORM_HELLO, 0},
+    {20, "/unknown", STORM_HELLO, 0},
+    {80, "/hold", STORM_HELLO, 0},
+    {30, "/hold-body", STORM_HELLO, 0},
+    {30, "/refuse", STORM_ANY, 0},
+    {30, "/rst/", STORM_ANY, 13},
+    {15, "/rst-head", STORM_ANY, 0},
+    {15, "/rst-body", STORM_ANY, 0},
+    {10, "/no-status", STORM_ANY, 0},
+    {10, "/short", STORM_ANY, 0},
+    {20, "/goaway", STORM_HELLO, 0},
+    {10, "/goaway-without", STORM_ANY, 0},
+    {10, "/reset", STORM_ANY, 0},
+    {10, "/fin", STORM_ANY, 0},
+    {6, "/garbage", STORM_ANY, 0},
+    {6, "/big-frame", STORM_ANY, 0},
+    {6, "/bad-hpack", STORM_ANY, 0},
+    {4, "/ping-flood", STORM_ANY, 0},
+    {4, "/endless-body", STORM_ANY, 0},
+    {4, "/huge-header/", STORM_ANY, 200000},
+    {12, "/blackhole", STORM_ANY, 0},
+};
+
+static const struct row *pick_row(struct storm_thread *t, bool http2)
 {
   static const int total = 1000; /* about the sum; the rest is the first row */
+  const struct row *from = http2 ? http2_rows : rows;
+  size_t count = http2 ? sizeof http2_rows / sizeof *http2_rows : sizeof rows / sizeof *rows;
   int at = storm_below(t, total);
-  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-    at -= rows[i].weight;
+  for (size_t i = 0; i < count; i++) {
+    at -= from[i].weight;
     if (at < 0)
-      return &rows[i];
+      return &from[i];
   }
-  return &rows[0];
+  return from;
 }
 
 static void pick_host(struct storm_thread *t, char *out, size_t size)
@@ -177,14 +220,20 @@ bool storm_submit(struct storm_thread *t, struct slot *slot, cpool_session *sess
   if (index >= s->op_capacity)
     return false;
   struct storm_op *op = &s->ops[index];
-  const struct row *row = pick_row(t);
+  bool http2 = slot->http2 != NULL && storm_below(t, 4) == 0;
+  if (http2)
+    session = slot->http2;
+  const struct row *row = pick_row(t, http2);
   cpool_request request;
   cpool_request_init(&request);
   op->life = slot->life;
   op->slot = (uint8_t) (slot - s->slots);
   op->answer = (uint8_t) row->answer;
   op->number = (int32_t) index;
-  pick_host(t, host, sizeof host);
+  if (http2)
+    snprintf(host, sizeof host, "https://127.0.0.1:%u", fault_server_port(s->http2));
+  else
+    pick_host(t, host, sizeof host);
   if (row->most > 0) {
     op->number = 1 + storm_below(t, row->most);
     snprintf(url, sizeof url, "%s%s%d", host, row->path, op->number);
@@ -204,6 +253,10 @@ bool storm_submit(struct storm_thread *t, struct slot *slot, cpool_session *sess
     request.body = NULL;
     if (storm_below(t, 2) == 0)
       request.body_len = 0; /* in chunks */
+  }
+  if (http2 && storm_below(t, 3) == 0) {
+    request.body = "body";
+    request.body_len = 4;
   }
   if (row->answer == STORM_REDIRECTED) {
     request.max_redirects = 1 + storm_below(t, 6);
@@ -278,7 +331,7 @@ void storm_pool_options(struct storm_thread *t, cpool_http_options *out)
 {
   cpool_http_options_init(out);
   pick_limits(t, out);
-  out->max_identities = 1 + storm_below(t, 3);
+  out->max_identities = 2 + storm_below(t, 3);
   out->acquire_timeout_ms = 300;
   out->total_timeout_ms = 1000;
   out->ttl_dns_cache_ms = 1 + storm_below(t, 1000);

@@ -48,6 +48,7 @@ struct slot {
   cpool_http *pool; /* NULL: away */
   struct life *life;
   cpool_session *sessions[STORM_WORKERS];
+  cpool_session *http2;                  /* NULL: there was no room for its identity */
   _Atomic uint64_t recent[STORM_RECENT]; /* handles worth cancelling; of older pools too */
   pthread_mutex_t replacing;             /* the thread that holds it alone changes pool and life */
   cpool_runtime *runtime;                /* NULL: each pool has its own */
@@ -84,7 +85,8 @@ struct storm {
   int32_t fds_before, threads_before;
 
   struct fault_server *servers[STORM_SERVERS];
-  struct fault_server *resetting, *garbage;
+  struct fault_server *resetting, *garbage, *http2;
+  struct certs *certs; /* of http2 */
   struct blackhole *hole;
   struct dns_server *dns;
   char dns_address[32];
