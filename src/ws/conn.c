@@ -56,7 +56,7 @@ void cpool__ws_conn_move(struct cpool__ws_conn *conn, int to)
   if (gauge != NULL)
     (*gauge)++;
   atomic_store_explicit(&conn->phase, (uint8_t) to, memory_order_relaxed);
-  if (from == CPOOL__WS_HANDSHAKE)
+  if (from == CPOOL__WS_HANDSHAKE || from == CPOOL__WS_UNDECIDED)
     cpool__listeners_room(conn->ws);
   cpool__ws_touch(conn->ws);
 }
