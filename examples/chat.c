@@ -69,7 +69,7 @@ static void on_event(cpool_ws *ws, const cpool_event *event)
       say(ws, room, event->conn_id, event->data, event->len);
     break;
   case CPOOL_EVENT_WS_CLOSED:
-    if (room != NULL) /* it had been let in */
+    if (event->conn_id[0] != '\0') /* it had been let in */
       say(ws, room, event->conn_id, "went away", 9);
     free(event->user);
     break;

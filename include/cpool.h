@@ -677,7 +677,7 @@ CPOOL_API void cpool_request_init_sized(cpool_request *, size_t size);
  * When a reused connection turns out to be dead, the request is sent again if nothing of it had been sent, or if its
  * method is idempotent (RFC 9110 section 9.2.2), it has an Idempotency-Key header or CPOOL_REQUEST_REPEATABLE; else it
  * ends with CPOOL_ERESET. So it is, over HTTP/2, with a stream that the peer refused or left unprocessed (RFC 9113
- * sections 6.8 and 8.7); else CPOOL_EREFUSED.
+ * sections 6.8 and 8.7); else CPOOL_EREFUSED (with libcurl 7 CPOOL_ERESET when it was alone on its connection).
  * CPOOL_EINVAL names the field; CPOOL_EFULL: max_pending requests wait, or the queue is above its high mark;
  * CPOOL_ECLOSED; CPOOL_ENOMEM. As the event's status CPOOL_EFULL means that the host is new while max_origins others
  * have requests in flight or connections being made. */

@@ -14,6 +14,7 @@ PACKAGES_QUICKSTART="$PACKAGES_BUILD nginx-light=nginx openssl=openssl"
 PACKAGES_TEST="$PACKAGES_BUILD libbrotli-dev=pc:libbrotlidec libzstd-dev=pc:libzstd g++=g++ libcmocka-dev=pc:cmocka libnghttp2-dev=pc:libnghttp2
   openssl=openssl
   nginx-light=nginx haproxy=haproxy dnsmasq-base=dnsmasq nghttp2-server=nghttpd python3=python3
+  python3-websockets=/usr/lib/python3/dist-packages/websockets/__init__.py
   tinyproxy-bin=tinyproxy microsocks=microsocks"
 PACKAGES_ALL="$PACKAGES_TEST clang=clang libclang-rt-14-dev=/usr/lib/llvm-14/lib/clang/14.0.6/lib/linux
   llvm=llvm-symbolizer clang-format-14=clang-format-14 git=git debootstrap=debootstrap util-linux=unshare"
