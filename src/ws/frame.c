@@ -87,6 +87,8 @@ bool cpool__close_code_valid(int code)
 
 bool cpool__utf8_valid(const void *text, size_t len)
 {
+  if (len == 0)
+    return true;
   const unsigned char *at = text, *end = at + len;
   while (at < end) {
     uint64_t word;

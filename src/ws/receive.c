@@ -90,14 +90,17 @@ void cpool__ws_forget_incoming(struct cpool__ws_conn *conn)
     cpool__free(cpool__container_of(link, struct cpool__message, event.link));
 }
 
-/* How large the message may still get, as far as it is known: what the frame declares is taken at once, when it is within the
- * cap and not much more than what has come. */
-static size_t wanted(const struct cpool__message *message, size_t have, const struct cpool__wire_piece *piece)
+/* Room to take: what the first frame declares; then twice what there is, so that a message of many small frames is not copied
+ * with each of them. */
+static size_t wanted(const struct cpool__message *message, size_t have, const struct cpool__wire_piece *piece, size_t cap)
 {
-  size_t now = have + piece->len, declared = now + piece->rest;
-  if (piece->last || message == NULL || declared <= message->capacity * 2)
-    return declared;
-  return message->capacity >= now ? now : message->capacity * 2 > now ? message->capacity * 2 : now;
+  size_t now = have + piece->len;
+  if (message == NULL)
+    return now + piece->rest;
+  if (now <= message->capacity || piece->last)
+    return now;
+  size_t doubled = message->capacity < cap / 2 ? message->capacity * 2 : cap;
+  return now > doubled ? now : doubled;
 }
 
 static bool received(struct cpool__wire *wire, const struct cpool__wire_piece *piece)
@@ -114,7 +117,7 @@ static bool received(struct cpool__wire *wire, const struct cpool__wire_piece *p
     cpool__ws_conn_close(conn, CPOOL_WS_TOO_BIG, 1009, NULL);
     return true;
   }
-  if (!reserve(&conn->incoming, wanted(conn->incoming, have, piece))) {
+  if (!reserve(&conn->incoming, wanted(conn->incoming, have, piece, cap))) {
     cpool__ws_conn_close(conn, CPOOL_WS_NO_MEMORY, 1011, NULL);
     return true;
   }

@@ -258,7 +258,8 @@ static void gather(struct message *message, const struct ws_frame *frame)
     if (message->bytes == NULL)
       support_die("no memory");
   }
-  memcpy(message->bytes + message->len, frame->payload, frame->len);
+  if (frame->len > 0)
+    memcpy(message->bytes + message->len, frame->payload, frame->len);
   message->len += frame->len;
 }
 
