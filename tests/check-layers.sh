@@ -31,14 +31,16 @@ may_include() {
     core) echo core base ;;
     pool) echo pool base ;;
     dns) echo dns core base ;;
-    http) echo http pool dns core base ;;
-    ws) echo ws dns core base ;;
+    web) echo web core base ;;
+    http) echo http web pool dns core base ;;
+    ws) echo ws web dns core base ;;
   esac
 }
 
-includes 'curl/.*' | grep -v '^src/http/' | rule "libcurl is included in src/http only"
-includes 'openssl/.*' | grep -v '^src/http/tls\.c:' | rule "OpenSSL is included in src/http/tls.c only"
-includes 'libwebsockets.*' | grep -v '^src/ws/lws_loop\.c:' | rule "libwebsockets is included in src/ws/lws_loop.c only"
+includes 'curl/.*' | grep -vE '^src/http/|^src/web/url\.c:' | rule "libcurl is included in src/http and src/web/url.c only"
+includes 'openssl/.*' | grep -vE '^src/http/tls\.c:|^src/ws/client_tls\.c:' |
+  rule "OpenSSL is included in src/http/tls.c and src/ws/client_tls.c only"
+includes 'libwebsockets.*' | grep -vE '^src/ws/lws_[a-z]+\.[ch]:' | rule "libwebsockets is included in src/ws/lws_*.c only"
 includes 'ares.*\.h' | grep -v '^src/dns/' | rule "c-ares is included in src/dns only"
 includes 'uv\.h' | grep -vE '^src/core/|^src/[a-z]+/[a-z]+_loop\.[ch]:' | rule "libuv is included in src/core and *_loop only"
 

@@ -21,7 +21,7 @@
 #endif
 
 #include "base/memory.h"
-#include "http/headers.h"
+#include "http/header_list.h"
 
 /* zlib's: window bits 15, plus 16 for gzip's format, negative for none */
 enum { ZLIB_FORMAT = MAX_WBITS, GZIP_FORMAT = MAX_WBITS + 16, BARE_FORMAT = -MAX_WBITS };

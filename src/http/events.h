@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <cpool.h>
 
-#include "http/headers.h"
+#include "http/header_list.h"
 #include "http/sse.h"
 
 struct cpool__request;

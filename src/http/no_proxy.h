@@ -12,7 +12,7 @@
 
 #include <stdbool.h>
 
-#include "http/url.h"
+#include "web/url.h"
 
 enum { CPOOL__NO_PROXY_BYTES = 16 * 1024 };
 

@@ -20,7 +20,7 @@
 #include "base/table.h"
 #include "http/identity.h"
 #include "http/proxy.h"
-#include "http/url.h"
+#include "web/url.h"
 #include "pool/admission.h"
 #include "pool/janitor.h"
 

@@ -18,7 +18,7 @@
 #include "dns/resolver.h"
 #include "http/http_stats.h"
 #include "http/identity.h"
-#include "http/url.h"
+#include "web/url.h"
 #include "pool/admission.h"
 
 struct cpool__conn;

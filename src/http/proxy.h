@@ -12,7 +12,7 @@
 #include <cpool.h>
 
 #include "http/identity.h"
-#include "http/url.h"
+#include "web/url.h"
 
 enum cpool__proxy_kind { CPOOL__PROXY_NONE, CPOOL__PROXY_HTTP, CPOOL__PROXY_HTTPS, CPOOL__PROXY_SOCKS5 };
 

@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "http/headers.h"
+#include "http/header_list.h"
 
 bool cpool__redirect_code(int status_code)
 {

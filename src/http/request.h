@@ -22,10 +22,10 @@
 #include "core/queue.h"
 #include "core/runtime.h"
 #include "http/brake.h"
-#include "http/headers.h"
+#include "http/header_list.h"
 #include "http/origin.h"
 #include "http/response.h"
-#include "http/url.h"
+#include "web/url.h"
 #include "pool/admission.h"
 
 struct cpool__decode;

@@ -12,7 +12,7 @@
 #include "base/memory.h"
 #include "core/error.h"
 #include "core/structs.h"
-#include "http/headers.h"
+#include "http/header_list.h"
 #include "http/hop.h"
 
 static const size_t BELIEVED_BYTES =

@@ -14,6 +14,7 @@
 #include "http/pool.h"
 #include "http/proxy.h"
 #include "http/redirect.h"
+#include "web/basic.h"
 
 enum { UNIX_PATH_BYTES = 107 }; /* sun_path without its NUL */
 
@@ -171,35 +172,6 @@ static int resolve(cpool_session_options *own, const char **user_agent, cpool_ht
 
 /* ---- lines of its own ---- */
 
-/* Base64 (RFC 4648 section 4) in pieces, since user, colon and password stand in different texts. */
-struct base64 {
-  char *out;
-  uint32_t bits;
-  int bit_count; /* in bits, not written yet: 0, 2 or 4 between calls */
-};
-
-static const char base64_digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-static void base64_add(struct base64 *encoder, const char *text)
-{
-  for (; *text != '\0'; text++) {
-    encoder->bits = (encoder->bits << 8 | (unsigned char) *text) & 0xffff;
-    encoder->bit_count += 8;
-    for (; encoder->bit_count >= 6; encoder->bit_count -= 6)
-      *encoder->out++ = base64_digits[encoder->bits >> (encoder->bit_count - 6) & 63];
-  }
-}
-
-static void base64_end(struct base64 *encoder)
-{
-  if (encoder->bit_count > 0) {
-    *encoder->out++ = base64_digits[encoder->bits << (6 - encoder->bit_count) & 63];
-    for (; encoder->bit_count < 6; encoder->bit_count += 2)
-      *encoder->out++ = '=';
-  }
-  *encoder->out++ = '\0';
-}
-
 static size_t text_len(const char *text)
 {
   return text == NULL ? 0 : strlen(text);
@@ -225,7 +197,7 @@ struct own_lines {
 static size_t own_lines_size(const cpool_session_options *own, const char *user_agent)
 {
   return sizeof agent_name + text_len(user_agent) + sizeof bearer_name + text_len(own->bearer_token) +
-         (text_len(own->username) + text_len(own->password) + 3) / 3 * 4;
+         cpool__basic_len(own->username, own->password);
 }
 
 static void own_lines_write(struct own_lines *out, char *at, const cpool_session_options *own, const char *user_agent)
@@ -240,11 +212,7 @@ static void own_lines_write(struct own_lines *out, char *at, const cpool_session
     put(at, bearer_name, own->bearer_token);
   } else if (own->username != NULL) {
     out->lines[out->count++] = at;
-    struct base64 encoder = {.out = stpcpy(at, basic_name)};
-    base64_add(&encoder, own->username);
-    base64_add(&encoder, ":");
-    base64_add(&encoder, own->password == NULL ? "" : own->password);
-    base64_end(&encoder);
+    cpool__basic_write(stpcpy(at, basic_name), own->username, own->password);
   }
 }
 

@@ -7,9 +7,9 @@
 #include <cpool.h>
 
 #include "core/options.h"
-#include "http/headers.h"
+#include "http/header_list.h"
 #include "http/identity.h"
-#include "http/url.h"
+#include "web/url.h"
 
 struct cpool_session {
   _Atomic uint32_t refs; /* the caller's one, and one per request in flight */

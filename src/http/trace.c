@@ -9,7 +9,7 @@
 
 #include "base/memory.h"
 #include "core/error.h"
-#include "http/headers.h"
+#include "http/header_list.h"
 
 enum { PARENT_BYTES = 55, MEMBERS = 32, KEY_BYTES = 256, TENANT_BYTES = 241, SYSTEM_BYTES = 14, VALUE_BYTES = 256 };
 

@@ -9,7 +9,7 @@
 #include "http/curl_loop.h"
 #include "http/folding.h"
 #include "http/framing.h"
-#include "http/headers.h"
+#include "http/header_list.h"
 #include "http/origin.h"
 
 struct cpool__conn;

@@ -8,7 +8,7 @@
 #include <cpool.h>
 
 #include "http/redirect.h"
-#include "http/url.h"
+#include "web/url.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

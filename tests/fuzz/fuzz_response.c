@@ -6,7 +6,7 @@
 #include <string.h>
 #include <cpool.h>
 
-#include "http/headers.h"
+#include "http/header_list.h"
 #include "http/response.h"
 
 enum { CAP = 4096, BODY_CAP = 512 };

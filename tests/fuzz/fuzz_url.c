@@ -6,7 +6,7 @@
 #include <string.h>
 #include <cpool.h>
 
-#include "http/url.h"
+#include "web/url.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

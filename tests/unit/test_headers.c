@@ -10,7 +10,7 @@
 #include <cmocka.h>
 #include <cpool.h>
 
-#include "http/headers.h"
+#include "http/header_list.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 

@@ -14,7 +14,7 @@
 #include <cpool.h>
 
 #include "base/memory.h"
-#include "http/url.h"
+#include "web/url.h"
 
 enum { THREADS = 4, ROUNDS = 2000, HOSTS = 400 };
 

@@ -5,7 +5,7 @@
  * address gets through, so that the name looked up, the name verified by TLS and the name shown are the same bytes.
  * "127.1", "0x7f000001" and the like leave libcurl as dotted quads and meet the address policy as such. A trailing
  * dot is kept: "example.com." is another origin than "example.com", as it is another name to a resolver. */
-#include "http/url.h"
+#include "web/url.h"
 
 #include <arpa/inet.h>
 #include <assert.h>
@@ -50,15 +50,22 @@ static char lower(char byte)
   return byte >= 'A' && byte <= 'Z' ? (char) (byte - 'A' + 'a') : byte;
 }
 
-/* Length of "http://" or "https://" at the start, else 0. */
-static size_t scheme_len(const char *text)
+/* Without and with TLS. */
+struct schemes {
+  const char *names[2];
+};
+
+static const struct schemes http_schemes = {{"http://", "https://"}}, ws_schemes = {{"ws://", "wss://"}};
+
+/* Length of one of them at the start, and which it is; else 0. */
+static size_t scheme_len(const struct schemes *schemes, const char *text, size_t *which)
 {
-  static const char *const schemes[] = {"http://", "https://"};
-  for (size_t i = 0; i < 2; i++) {
+  for (*which = 0; *which < 2; ++*which) {
+    const char *scheme = schemes->names[*which];
     size_t at = 0;
-    while (schemes[i][at] != '\0' && lower(text[at]) == schemes[i][at])
+    while (scheme[at] != '\0' && lower(text[at]) == scheme[at])
       at++;
-    if (schemes[i][at] == '\0')
+    if (scheme[at] == '\0')
       return at;
   }
   return 0;
@@ -225,18 +232,19 @@ void cpool__authority_free(struct cpool__authority *authority)
   cpool__free(authority);
 }
 
-static int parse(struct cpool__url_cache *cache, const char *text, const char *what, bool publish,
-                 struct cpool__url *out)
+static int parse(struct cpool__url_cache *cache, const struct schemes *schemes, const char *text, const char *what,
+                 bool publish, struct cpool__url *out)
 {
   if (text == NULL)
     return refuse(what, "NULL");
-  size_t len;
+  size_t len, which;
   int status = check_bytes(text, what, &len);
   if (status != CPOOL_OK)
     return status;
-  size_t scheme = scheme_len(text);
+  size_t scheme = scheme_len(schemes, text, &which);
   if (scheme == 0)
-    return refuse(what, "does not begin with http:// or https://");
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "%s: does not begin with %s or %s", what, schemes->names[0],
+                         schemes->names[1]);
   size_t prefix_len = scheme + strcspn(text + scheme, "/?#");
   if (memchr(text + scheme, '@', prefix_len - scheme) != NULL)
     return refuse(what, "user and password are not allowed in a URL; use the session's credentials");
@@ -247,12 +255,14 @@ static int parse(struct cpool__url_cache *cache, const char *text, const char *w
   if (prefix_len > PREFIX_BYTES)
     return refuse(what, "the host is longer than 253 bytes");
 
-  uint64_t hash = cpool__siphash(cache->key, text, prefix_len);
-  struct cpool__authority *authority = cache_find(cache, text, prefix_len, hash), *owned = NULL;
+  uint64_t hash = cache != NULL ? cpool__siphash(cache->key, text, prefix_len) : 0;
+  struct cpool__authority *authority = cache != NULL ? cache_find(cache, text, prefix_len, hash) : NULL, *owned = NULL;
   if (authority == NULL) {
-    char prefix[PREFIX_BYTES + 1];
-    memcpy(prefix, text, prefix_len);
-    prefix[prefix_len] = '\0';
+    bool ws = schemes == &ws_schemes; /* libcurl knows none; a cached text is its own key, and stays as it is */
+    size_t cut = ws ? scheme : 0;
+    char prefix[PREFIX_BYTES + 16];
+    snprintf(prefix, sizeof prefix, "%s%.*s", ws ? http_schemes.names[which] : "", (int) (prefix_len - cut),
+             text + cut);
     status = authority_parse(&owned, prefix, what, hash);
     if (status != CPOOL_OK)
       return status;
@@ -273,12 +283,17 @@ static int parse(struct cpool__url_cache *cache, const char *text, const char *w
 
 int cpool__url_parse(struct cpool__url_cache *cache, const char *text, const char *what, struct cpool__url *out)
 {
-  return parse(cache, text, what, true, out);
+  return parse(cache, &http_schemes, text, what, true, out);
 }
 
 int cpool__url_parse_once(struct cpool__url_cache *cache, const char *text, const char *what, struct cpool__url *out)
 {
-  return parse(cache, text, what, false, out);
+  return parse(cache, &http_schemes, text, what, false, out);
+}
+
+int cpool__url_parse_ws(const char *text, const char *what, struct cpool__url *out)
+{
+  return parse(NULL, &ws_schemes, text, what, false, out);
 }
 
 int cpool__url_target(const char *text, const char *what, size_t *len)

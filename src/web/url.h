@@ -1,6 +1,6 @@
 /* url: a URL becomes an authority (who), parsed by libcurl once and then cached, and a target (what). Any thread. */
-#ifndef CPOOL_HTTP_URL_H
-#define CPOOL_HTTP_URL_H
+#ifndef CPOOL_WEB_URL_H
+#define CPOOL_WEB_URL_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -41,8 +41,10 @@ void cpool__url_cache_fini(struct cpool__url_cache *cache);
  * or other scheme, user or password, bad host or port, control bytes, blanks or bytes above 0x7e, too long.
  * CPOOL_ENOMEM (recorded). *out is untouched on failure. */
 int cpool__url_parse(struct cpool__url_cache *cache, const char *text, const char *what, struct cpool__url *out);
-/* The same, looking into the cache but leaving nothing there: for what a peer chose, who could fill it. */
+/* The same, looking into the cache (may be NULL) but leaving nothing there: for what a peer chose, who could fill it. */
 int cpool__url_parse_once(struct cpool__url_cache *cache, const char *text, const char *what, struct cpool__url *out);
+/* A ws or wss URL: the authority is that of http or https. No cache. */
+int cpool__url_parse_ws(const char *text, const char *what, struct cpool__url *out);
 /* Checks a target alone, which begins with '/' or '?' (used with a base URL). CPOOL_OK or CPOOL_EINVAL (recorded);
  * *len without the fragment. */
 int cpool__url_target(const char *text, const char *what, size_t *len);
