@@ -194,20 +194,24 @@ enum cpool_event_kind {
   CPOOL_EVENT_WRITABLE = 5,    /* CPOOL_REQUEST_UPLOAD: cpool_body_write may be called again after CPOOL_EAGAIN */
   CPOOL_EVENT_SSE = 6,         /* CPOOL_REQUEST_SSE: one event; see cpool_event_sse_get */
   /* Of a WebSocket connection, which is `source`; all but CPOOL_EVENT_WS_ACCEPT with its `conn_id` and `user`. */
-  CPOOL_EVENT_WS_ACCEPT = 10,        /* a client asks: cpool_ws_accept or cpool_ws_refuse; cpool_event_upgrade_get */
-  CPOOL_EVENT_WS_OPEN = 11,          /* it is in the registry, messages can be sent and come */
-  CPOOL_EVENT_WS_MESSAGE = 12,       /* a whole message: `ws_kind`, `data`, `len` */
-  CPOOL_EVENT_WS_DRAINED = 13,       /* after CPOOL_EAGAIN or a dropped message: half of its queue has room again */
-  CPOOL_EVENT_WS_PING_DUE = 14,      /* an external connection was silent for health_check_interval_ms */
-  CPOOL_EVENT_WS_CLOSED = 15,        /* the one final event: `reason`, `close_code`, `data` is the peer's or our text */
-  CPOOL_EVENT_WS_MANAGER_CLOSED = 16 /* the one final event of a manager: cpool_ws_free is legal now */
+  CPOOL_EVENT_WS_ACCEPT = 10,   /* a client asks: cpool_ws_accept or cpool_ws_refuse; cpool_event_upgrade_get */
+  CPOOL_EVENT_WS_OPEN = 11,     /* messages can be sent and come; dialled: `data` is the server's subprotocol */
+  CPOOL_EVENT_WS_MESSAGE = 12,  /* a whole message: `ws_kind`, `data`, `len` */
+  CPOOL_EVENT_WS_DRAINED = 13,  /* after CPOOL_EAGAIN or a dropped message: half of its queue has room again */
+  CPOOL_EVENT_WS_PING_DUE = 14, /* an external connection was silent for health_check_interval_ms */
+  CPOOL_EVENT_WS_CLOSED = 15,   /* the one final event: `reason`, `close_code`, `data` is the peer's or our text; of a
+                                 dial that failed `status` and one line */
+  CPOOL_EVENT_WS_MANAGER_CLOSED = 16, /* the one final event of a manager: cpool_ws_free is legal now */
+  /* A dialled connection is down, or did not come up, and is dialled again in `retry_ms`: `reason`, `status` and
+   * `data` (one line) say why. */
+  CPOOL_EVENT_WS_DISCONNECTED = 17
 };
 
 /* Made and owned by the library; valid until cpool_queue_release, or until the callback returns. Fields are only
  * appended. */
 typedef struct cpool_event {
   int32_t kind;    /* enum cpool_event_kind; ignore those you do not know */
-  int32_t status;  /* CPOOL_OK for any complete HTTP answer, 404 and 500 included */
+  int32_t status;  /* CPOOL_OK for any complete HTTP answer, 404 and 500 included; of a dial: why it failed */
   uint64_t source; /* the cpool_op; 0 for pool events */
   void *user;      /* as given */
   /* CPOOL_EVENT_RESPONSE: not NULL until it is taken; dies with the event unless taken. CPOOL_EVENT_HEAD: the same
@@ -217,9 +221,12 @@ typedef struct cpool_event {
   size_t len;          /* of data, at least 1 in CPOOL_EVENT_BODY */
   const char *conn_id; /* of the connection; "" before it has one */
   int32_t ws_kind;     /* enum cpool_ws_kind */
-  int32_t close_code;  /* CPOOL_EVENT_WS_CLOSED: RFC 6455 section 7.4; the first that was sent or came; 1005: none in
-                          the close frame, 1006: no close frame */
-  int32_t reason;      /* CPOOL_EVENT_WS_CLOSED: enum cpool_ws_reason */
+  /* CPOOL_EVENT_WS_CLOSED, CPOOL_EVENT_WS_DISCONNECTED: */
+  int32_t close_code;  /* RFC 6455 section 7.4; the first that was sent or came; 1005: none in the close frame, 1006: no
+                          close frame */
+  int32_t reason;      /* enum cpool_ws_reason */
+  int32_t http_status; /* of the answer that refused the upgrade; 0: none came */
+  int64_t retry_ms;    /* until the next dial */
 } cpool_event;
 
 /* Runs on the loop thread; `event` is borrowed until it returns. */
@@ -814,8 +821,9 @@ enum cpool_ws_reason {
   CPOOL_WS_TOO_BIG = 8,    /* a message above max_message_bytes: 1009 */
   CPOOL_WS_OVERFLOW = 9,   /* its queue was full (CPOOL_WS_OVERFLOW_CLOSE), or the largest above max_queued_bytes */
   CPOOL_WS_REPLACED = 10,  /* another one got its id */
-  CPOOL_WS_REFUSED = 11,   /* not accepted, in time or at all, its id taken or not valid, or the registry full */
-  CPOOL_WS_HANDSHAKE = 12, /* handshake_timeout_ms, no valid upgrade, or TLS failed */
+  CPOOL_WS_REFUSED = 11,   /* not accepted, in time or at all, its id taken or not valid, or the registry full; dialled:
+                              an HTTP status that says not to come again */
+  CPOOL_WS_HANDSHAKE = 12, /* handshake_timeout_ms, no valid upgrade, or TLS failed; dialled: or not connected at all */
   CPOOL_WS_NO_MEMORY = 13,
   CPOOL_WS_MANAGER = 14 /* the manager closed: 1001 */
 };
@@ -824,13 +832,15 @@ enum cpool_ws_reason {
 typedef struct cpool_ws_options {
   size_t size;
   int32_t max_connections;          /* in the registry; more are refused with 503 before the upgrade */
-  int32_t max_handshakes;           /* connections that are not open yet; more wait in the listener's backlog */
+  int32_t max_handshakes;           /* connections that are not open yet; more wait in the listener's backlog. As many
+                                       may be dialled at a time; more wait for these */
   int32_t on_duplicate;             /* enum cpool_ws_duplicate */
   int32_t on_overflow;              /* enum cpool_ws_overflow */
   int64_t health_check_interval_ms; /* silence of the peer after which it is pinged */
   int64_t pong_timeout_ms;          /* from a ping until anything comes; then the connection is cut */
   int64_t connection_timeout_ms;    /* longest silence of the peer, pinged or not */
-  int64_t handshake_timeout_ms;     /* from the accept until the connection is open, the decision included */
+  int64_t handshake_timeout_ms;     /* from the accept until the connection is open, the decision included; of a dial,
+                                       DNS, proxy and TLS included */
   int64_t close_timeout_ms;         /* from our close frame until the end; then the connection is cut */
   int64_t max_message_bytes;        /* received */
   int64_t max_send_queue_bytes;     /* of one connection, not handed to the kernel yet */
@@ -839,12 +849,14 @@ typedef struct cpool_ws_options {
   int64_t max_queued_bytes;     /* of all connections; above it the largest queue is cut off with its connection */
   cpool_queue *queue;           /* all events; exactly one of queue and on_event; borrows until the closed event */
   cpool_event_fn *on_event;
-  void *user; /* of CPOOL_EVENT_WS_MANAGER_CLOSED, and of connections that were given none */
+  void *user;                 /* of CPOOL_EVENT_WS_MANAGER_CLOSED, and of connections that were given none */
+  const char *dns_servers;    /* for dials, as in cpool_http_options */
+  const char *dns_hosts_file; /* the same */
 } cpool_ws_options;
 
 CPOOL_API void cpool_ws_options_init_sized(cpool_ws_options *, size_t size);
 #define cpool_ws_options_init(p) cpool_ws_options_init_sized((p), sizeof *(p))
-/* As cpool_http_options_set. */
+/* As cpool_http_options_set; text: borrows until cpool_ws_new returns. */
 CPOOL_API int cpool_ws_options_set(cpool_ws_options *, const char *key, const char *value);
 
 /* [waits] for the loop, on its own thread not. Gives a manager. runtime NULL: a private one with its own thread, freed
@@ -931,6 +943,48 @@ CPOOL_API void cpool_ws_adopt_options_init_sized(cpool_ws_adopt_options *, size_
  * CPOOL_ENOMEM. */
 CPOOL_API int cpool_ws_adopt(cpool_ws *, int fd, const cpool_ws_adopt_options *options, cpool_conn *out);
 
+/* A connection that is dialled, and dialled again when it is down: after a delay that is drawn from 0 to reconnect_ms, which
+ * doubles with each failure, up to max_reconnect_ms, and begins anew once a connection was open for stable_ms. Meaning,
+ * range and default: docs/OPTIONS.md. */
+typedef struct cpool_ws_connect_options {
+  size_t size;
+  const char *url;             /* "wss://example.com:8443/path?query" */
+  const cpool_header *headers; /* of the upgrade request; also Origin and Authorization; at most 8192 bytes */
+  size_t header_count;
+  const char *subprotocols; /* "chat, soap": offered */
+  void *user;
+  int32_t tls_verify;           /* CPOOL_OFF: accept any certificate */
+  int32_t tls_min_version;      /* enum cpool_tls_version */
+  int32_t address_policy;       /* enum cpool_address_policy; of the proxy when there is one */
+  const char *ca_file;          /* PEM; NULL: the system's */
+  const char *client_cert_file; /* PEM */
+  const char *client_key_file;  /* PEM; NULL: in client_cert_file */
+  const char *client_key_password;
+  const char *proxy; /* "http://host:port": a tunnel is asked for (CONNECT, RFC 9110 section 9.3.6) */
+  const char *proxy_username, *proxy_password;
+  int64_t reconnect_ms; /* CPOOL_OFF: one dial only */
+  int64_t max_reconnect_ms;
+  int64_t stable_ms;
+  int32_t max_attempts; /* failures in a row, then it ends; CPOOL_OFF: never */
+  /* "1000, 4000-4999": the peer's close codes after which it is not dialled again; NULL: 1000, 1003, 1007 to 1010. An
+   * upgrade that is refused with a status of 300 to 499, but 408, 425 and 429, ends it too. */
+  const char *stop_codes;
+} cpool_ws_connect_options;
+
+CPOOL_API void cpool_ws_connect_options_init_sized(cpool_ws_connect_options *, size_t size);
+#define cpool_ws_connect_options_init(p) cpool_ws_connect_options_init_sized((p), sizeof *(p))
+/* As cpool_http_options_set; headers and user have no key. Text: borrows until cpool_ws_connect returns. */
+CPOOL_API int cpool_ws_connect_options_set(cpool_ws_connect_options *, const char *key, const char *value);
+/* [waits] for the loop, on its own thread not. The connection has its id, its place in the registry and its handle from
+ * now on until it ends; topics can be subscribed to at once, and stay. Each time it is up there is a
+ * CPOOL_EVENT_WS_OPEN, each time it is down, or was not reached, a CPOOL_EVENT_WS_DISCONNECTED, and one
+ * CPOOL_EVENT_WS_CLOSED when it is not dialled again: after cpool_ws_remove, cpool_ws_expire, a replacement, the
+ * manager's close, a stop code, a refusal, max_attempts. What it was owed when it went down is dropped. Copies.
+ * TLS of the same settings is prepared once and kept. CPOOL_EINVAL names the option; CPOOL_ETLS_CONFIG: a file;
+ * CPOOL_EEXIST; CPOOL_EFULL: max_connections, or 64 different TLS settings; CPOOL_ECLOSED; CPOOL_ESYSTEM;
+ * CPOOL_ENOMEM. */
+CPOOL_API int cpool_ws_connect(cpool_ws *, const char *id, const cpool_ws_connect_options *options, cpool_conn *out);
+
 /* A connection that the caller's own context of libwebsockets has accepted: on the loop thread of the manager, in or
  * after LWS_CALLBACK_ESTABLISHED, by HTTP/1.1. From then on the manager alone writes, pings and closes, and the
  * caller forwards LWS_CALLBACK_RECEIVE, _RECEIVE_PONG, _SERVER_WRITEABLE, _WS_PEER_INITIATED_CLOSE and _CLOSED of
@@ -953,8 +1007,8 @@ CPOOL_API int cpool_ws_find(cpool_ws *, const char *id, cpool_conn *out);
 
 /* [posts] Copies. Sent in order, pings ahead of messages. CPOOL_OK: it is in the connection's queue, and comes to the
  * peer unless the connection ends before. CPOOL_EINVAL: kind, a text that is no UTF-8, or more than
- * max_send_queue_bytes; CPOOL_EAGAIN: no room, see CPOOL_WS_OVERFLOW_REFUSE; CPOOL_EFULL: twice max_queued_bytes wait,
- * the loop is behind; CPOOL_ESTALE; CPOOL_ECLOSED: it is closing; CPOOL_ENOMEM. */
+ * max_send_queue_bytes; CPOOL_EAGAIN: no room, see CPOOL_WS_OVERFLOW_REFUSE, or dialled and not open; CPOOL_EFULL: twice
+ * max_queued_bytes wait, the loop is behind; CPOOL_ESTALE; CPOOL_ECLOSED: it is closing; CPOOL_ENOMEM. */
 CPOOL_API int cpool_ws_send(cpool_ws *, cpool_conn, int32_t kind, const void *data, size_t len);
 /* The same by id; CPOOL_ENOTFOUND. */
 CPOOL_API int cpool_ws_send_id(cpool_ws *, const char *id, int32_t kind, const void *data, size_t len);
@@ -988,14 +1042,15 @@ CPOOL_API void cpool_ws_health_init_sized(cpool_ws_health *, size_t size);
 CPOOL_API int cpool_ws_health_check(cpool_ws *, cpool_ws_health *out);
 
 /* Gauges are int64_t, counters since the manager was made uint64_t. In every snapshot:
- * opened - closed == total_connections + handshaking_connections + closing_connections; closed is the sum of the
- * closed_* fields. */
+ * opened - closed == total_connections + handshaking_connections + closing_connections + waiting_connections; closed is
+ * the sum of the closed_* fields. A dialled connection is one, however often it is dialled. */
 typedef struct cpool_ws_stats {
   size_t size;
   int64_t total_connections;       /* open, in the registry */
-  int64_t handshaking_connections; /* accepted by the kernel, not open yet */
+  int64_t handshaking_connections; /* accepted by the kernel or being dialled, not open yet */
   int64_t closing_connections;     /* not in the registry any more, their sockets still open */
   int64_t max_connections;         /* in force */
+  int64_t waiting_connections;     /* dialled: down, until they are dialled again */
   int64_t topics, queued_bytes, queued_messages, paused_connections;
   uint64_t opened, closed; /* connections of any state */
   uint64_t closed_by_peer, closed_by_caller, closed_lost, closed_no_pong, closed_idle, closed_expired, closed_protocol,
@@ -1006,6 +1061,7 @@ typedef struct cpool_ws_stats {
   uint64_t messages_dropped;                  /* by on_overflow, or unsent when their connection ended */
   uint64_t pings, pongs, published;           /* pings that were sent; pongs that answered one; calls to publish */
   uint64_t refused_full, refused_address, refused_path, refused_origin; /* of closed_refused */
+  uint64_t dials, dials_failed, disconnects; /* begun; not opened; CPOOL_EVENT_WS_DISCONNECTED */
 } cpool_ws_stats;
 
 CPOOL_API void cpool_ws_stats_init_sized(cpool_ws_stats *, size_t size);
@@ -1013,7 +1069,13 @@ CPOOL_API void cpool_ws_stats_init_sized(cpool_ws_stats *, size_t size);
 /* [reads] One consistent snapshot, at most one turn of the loop old. Until cpool_ws_free. */
 CPOOL_API int cpool_ws_stats_get(cpool_ws *, cpool_ws_stats *out);
 
-enum cpool_ws_state { CPOOL_WS_HANDSHAKING = 1, CPOOL_WS_UNDECIDED = 2, CPOOL_WS_OPENED = 3, CPOOL_WS_CLOSING = 4 };
+enum cpool_ws_state {
+  CPOOL_WS_HANDSHAKING = 1,
+  CPOOL_WS_UNDECIDED = 2,
+  CPOOL_WS_OPENED = 3,
+  CPOOL_WS_CLOSING = 4,
+  CPOOL_WS_WAITING = 5 /* dialled, and down: until it is dialled again */
+};
 
 typedef struct cpool_ws_info {
   size_t size;

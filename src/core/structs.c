@@ -147,6 +147,11 @@ void cpool_ws_info_init_sized(cpool_ws_info *info, size_t size)
   init_sized(info, size);
 }
 
+void cpool_ws_connect_options_init_sized(cpool_ws_connect_options *options, size_t size)
+{
+  init_sized(options, size);
+}
+
 void cpool_ws_adopt_options_init_sized(cpool_ws_adopt_options *options, size_t size)
 {
   init_sized(options, size);

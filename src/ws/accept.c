@@ -13,6 +13,7 @@
 #include "base/memory.h"
 #include "core/error.h"
 #include "core/structs.h"
+#include "ws/dialled.h"
 #include "ws/listen.h"
 
 enum { FIELD_BYTES = 8192, TEXTS_BYTES = 65536 };
@@ -196,8 +197,12 @@ void cpool__ws_upgraded(struct cpool__ws_conn *conn)
     cpool__wire_cut(&conn->wire);
     return;
   }
+  if (conn->dialled != NULL) {
+    cpool__dialled_opened(conn);
+    return;
+  }
   if (conn->registered) {
-    cpool__ws_conn_open(conn);
+    cpool__ws_conn_open(conn, NULL);
     return;
   }
   struct cpool__upgrade *upgrade = conn->upgrade;

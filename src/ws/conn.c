@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "core/log.h"
+#include "ws/dialled.h"
 #include "ws/hosted.h"
 #include "ws/listen.h"
 #include "ws/topic.h"
@@ -21,16 +22,19 @@ cpool__table_equal_fn *const cpool__ws_same_id = same_id;
 /* Which phases may follow which, as bits. */
 #ifndef NDEBUG
 static const unsigned char legal[] = {
-    [CPOOL__WS_HANDSHAKE] = 1 << CPOOL__WS_UNDECIDED | 1 << CPOOL__WS_UP | 1 << CPOOL__WS_GONE,
+    [CPOOL__WS_WAITING] = 1 << CPOOL__WS_HANDSHAKE | 1 << CPOOL__WS_GONE,
+    [CPOOL__WS_HANDSHAKE] = 1 << CPOOL__WS_UNDECIDED | 1 << CPOOL__WS_UP | 1 << CPOOL__WS_WAITING | 1 << CPOOL__WS_GONE,
     [CPOOL__WS_UNDECIDED] = 1 << CPOOL__WS_UP | 1 << CPOOL__WS_CLOSING | 1 << CPOOL__WS_GONE,
-    [CPOOL__WS_UP] = 1 << CPOOL__WS_CLOSING | 1 << CPOOL__WS_GONE,
-    [CPOOL__WS_CLOSING] = 1 << CPOOL__WS_GONE,
+    [CPOOL__WS_UP] = 1 << CPOOL__WS_CLOSING | 1 << CPOOL__WS_WAITING | 1 << CPOOL__WS_GONE,
+    [CPOOL__WS_CLOSING] = 1 << CPOOL__WS_WAITING | 1 << CPOOL__WS_GONE,
 };
 #endif
 
 static int32_t *gauge_of(cpool_ws *ws, int phase)
 {
   switch (phase) {
+  case CPOOL__WS_WAITING:
+    return &ws->waiting_count;
   case CPOOL__WS_HANDSHAKE:
     return &ws->handshake_count;
   case CPOOL__WS_UNDECIDED:
@@ -46,7 +50,7 @@ static int32_t *gauge_of(cpool_ws *ws, int phase)
 
 void cpool__ws_conn_move(struct cpool__ws_conn *conn, int to)
 {
-  static const char *const names[] = {"handshake", "undecided", "open", "closing", "gone"};
+  static const char *const names[] = {"waiting", "handshake", "undecided", "open", "closing", "gone"};
   int from = cpool__ws_phase(conn);
   assert(legal[from] & 1u << to);
   cpool__log(cpool__runtime_log(conn->ws->rt), CPOOL_LOG_DEBUG, "ws", "%llu %s: %s -> %s",
@@ -75,7 +79,7 @@ static void drained_released(struct cpool__event *event)
   cpool__ws_conn_drop(conn);
 }
 
-struct cpool__ws_conn *cpool__ws_conn_new(cpool_ws *ws)
+struct cpool__ws_conn *cpool__ws_conn_new(cpool_ws *ws, int phase)
 {
   struct cpool__ws_conn *conn = cpool__calloc(1, sizeof *conn);
   if (conn == NULL)
@@ -89,6 +93,7 @@ struct cpool__ws_conn *cpool__ws_conn_new(cpool_ws *ws)
   }
   conn->ws = ws;
   atomic_init(&conn->refs, 1);
+  atomic_init(&conn->phase, (uint8_t) phase);
   atomic_init(&conn->round_trip_us, CPOOL_OFF);
   conn->opened_ms = cpool__runtime_now_ms(ws->rt);
   atomic_init(&conn->heard_ms, conn->opened_ms);
@@ -100,7 +105,7 @@ struct cpool__ws_conn *cpool__ws_conn_new(cpool_ws *ws)
   conn->drained.bytes = sizeof conn->drained;
   conn->user = ws->options.user;
   cpool__list_push_back(&ws->conns, &conn->link);
-  ws->handshake_count++;
+  (*gauge_of(ws, phase))++;
   ws->now.opened++;
   cpool__ws_touch(ws);
   return conn;
@@ -118,6 +123,7 @@ void cpool__ws_conn_drop(struct cpool__ws_conn *conn)
   cpool__free(conn->id);
   cpool__free(conn->peer_text);
   cpool__ws_upgrade_free(conn->upgrade);
+  cpool__dialled_free(conn->dialled);
   cpool__frame_drop(conn->close_frame);
   cpool__free(conn);
 }
@@ -211,15 +217,59 @@ static void note_released(struct cpool__event *event)
   cpool__free(note);
 }
 
-bool cpool__ws_conn_note(struct cpool__ws_conn *conn, int kind)
+/* NULL: out of memory. */
+static struct cpool__ws_note *note_new(struct cpool__ws_conn *conn, const char *text)
 {
-  struct cpool__ws_note *note = cpool__calloc(1, sizeof *note);
+  size_t len = text != NULL ? strlen(text) : 0;
+  struct cpool__ws_note *note = cpool__calloc(1, sizeof *note + len + 1);
+  if (note == NULL)
+    return NULL;
+  note->conn = conn;
+  note->event.bytes = sizeof *note + len;
+  note->event.release = note_released;
+  if (text != NULL) {
+    note->event.event.data = memcpy(note->text, text, len);
+    note->event.event.len = len;
+  }
+  return note;
+}
+
+bool cpool__ws_conn_note(struct cpool__ws_conn *conn, int kind, const char *text)
+{
+  struct cpool__ws_note *note = note_new(conn, text);
+  if (note != NULL)
+    cpool__ws_conn_deliver(conn, &note->event, kind);
+  return note != NULL;
+}
+
+/* Why it ended, or is down. */
+static void describe_end(const struct cpool__ws_conn *conn, cpool_event *event)
+{
+  event->reason = conn->reason;
+  event->close_code = conn->close_code != 0 ? conn->close_code : 1006;
+  if (conn->dialled == NULL)
+    return;
+  event->status = conn->dialled->status;
+  event->http_status = conn->dialled->http_status;
+}
+
+/* The peer's text, or ours, or what became of the dial. */
+static const char *end_text(const struct cpool__ws_conn *conn)
+{
+  if (conn->peer_text != NULL)
+    return conn->peer_text;
+  const struct cpool__dialled *dialled = conn->dialled;
+  return dialled != NULL && dialled->status != CPOOL_OK && dialled->text != NULL ? dialled->text : "";
+}
+
+bool cpool__ws_conn_disconnected(struct cpool__ws_conn *conn, int64_t retry_ms)
+{
+  struct cpool__ws_note *note = note_new(conn, end_text(conn));
   if (note == NULL)
     return false;
-  note->conn = conn;
-  note->event.bytes = sizeof *note;
-  note->event.release = note_released;
-  cpool__ws_conn_deliver(conn, &note->event, kind);
+  describe_end(conn, &note->event.event);
+  note->event.event.retry_ms = retry_ms;
+  cpool__ws_conn_deliver(conn, &note->event, CPOOL_EVENT_WS_DISCONNECTED);
   return true;
 }
 
@@ -236,17 +286,37 @@ void cpool__ws_conn_drained(struct cpool__ws_conn *conn)
 
 /* --------------------------------------------------------------------------------------------------------------- end */
 
-void cpool__ws_conn_open(struct cpool__ws_conn *conn)
+void cpool__ws_conn_open(struct cpool__ws_conn *conn, const char *text)
 {
   cpool__ws_conn_move(conn, CPOOL__WS_UP);
   conn->unheard = false;
   atomic_store_explicit(&conn->heard_ms, cpool__runtime_now_ms(conn->ws->rt), memory_order_relaxed);
-  if (!cpool__ws_conn_note(conn, CPOOL_EVENT_WS_OPEN)) {
+  if (!cpool__ws_conn_note(conn, CPOOL_EVENT_WS_OPEN, text)) {
     cpool__ws_conn_cut(conn, CPOOL_WS_NO_MEMORY);
     return;
   }
   cpool__ws_watch(conn);
   cpool__ws_release_held(conn);
+}
+
+/* Its name and its topics are free, unless it comes back. */
+static void depart(struct cpool__ws_conn *conn)
+{
+  if (cpool__dialled_returns(conn))
+    return;
+  cpool__ws_conn_unregister(conn);
+  cpool__topic_leave_all(conn);
+}
+
+/* One without a socket, or with one that is not open yet. */
+static void give_up(struct cpool__ws_conn *conn)
+{
+  if (conn->external)
+    cpool__ws_conn_gone(conn);
+  else if (conn->dialled != NULL && conn->wire.wsi == NULL)
+    cpool__dialled_down(conn);
+  else
+    cpool__wire_cut(&conn->wire);
 }
 
 void cpool__ws_conn_close(struct cpool__ws_conn *conn, int reason, int code, struct cpool__frame *frame)
@@ -259,12 +329,11 @@ void cpool__ws_conn_close(struct cpool__ws_conn *conn, int reason, int code, str
   }
   if (conn->reason == 0)
     conn->reason = (uint8_t) reason;
-  cpool__ws_conn_unregister(conn);
-  cpool__topic_leave_all(conn);
+  depart(conn);
   cpool__ws_forget_incoming(conn);
-  if (phase == CPOOL__WS_HANDSHAKE) {
+  if (phase <= CPOOL__WS_HANDSHAKE) {
     cpool__frame_drop(frame);
-    cpool__wire_cut(&conn->wire);
+    give_up(conn);
     return;
   }
   cpool__ws_conn_move(conn, CPOOL__WS_CLOSING);
@@ -288,15 +357,12 @@ void cpool__ws_conn_cut(struct cpool__ws_conn *conn, int reason)
     return;
   if (conn->reason == 0)
     conn->reason = (uint8_t) reason;
-  cpool__ws_conn_unregister(conn);
-  cpool__topic_leave_all(conn);
-  if (conn->external) {
-    cpool__ws_conn_gone(conn);
-    return;
+  depart(conn);
+  if (conn->wire.wsi != NULL) {
+    cpool__runtime_disarm(conn->ws->rt, &conn->timer);
+    cpool__ws_pause(conn, false); /* else nobody would look at the socket's end */
   }
-  cpool__runtime_disarm(conn->ws->rt, &conn->timer);
-  cpool__ws_pause(conn, false); /* else nobody would look at the socket's end */
-  cpool__wire_cut(&conn->wire);
+  give_up(conn);
 }
 
 static void count_end(struct cpool__ws_conn *conn)
@@ -319,7 +385,7 @@ void cpool__ws_conn_gone(struct cpool__ws_conn *conn)
 {
   cpool_ws *ws = conn->ws;
   if (conn->reason == 0)
-    conn->reason = cpool__ws_phase(conn) == CPOOL__WS_HANDSHAKE ? CPOOL_WS_HANDSHAKE : CPOOL_WS_LOST;
+    conn->reason = cpool__ws_phase(conn) <= CPOOL__WS_HANDSHAKE ? CPOOL_WS_HANDSHAKE : CPOOL_WS_LOST;
   cpool__ws_conn_move(conn, CPOOL__WS_GONE);
   cpool__runtime_disarm(ws->rt, &conn->timer);
   cpool__ws_conn_unregister(conn);
@@ -336,10 +402,9 @@ void cpool__ws_conn_gone(struct cpool__ws_conn *conn)
   pthread_mutex_unlock(&ws->lock);
   count_end(conn);
   if (conn->told) {
-    conn->closed.event.reason = conn->reason;
-    conn->closed.event.close_code = conn->close_code != 0 ? conn->close_code : 1006;
-    conn->closed.event.data = conn->peer_text != NULL ? conn->peer_text : "";
-    conn->closed.event.len = conn->peer_text != NULL ? strlen(conn->peer_text) : 0;
+    describe_end(conn, &conn->closed.event);
+    conn->closed.event.data = end_text(conn);
+    conn->closed.event.len = strlen(end_text(conn));
     cpool__ws_conn_deliver(conn, &conn->closed, CPOOL_EVENT_WS_CLOSED);
   }
   cpool__ws_conn_drop(conn);

@@ -1,9 +1,10 @@
-/* conn: one WebSocket connection, from the accept of its socket until its last event is released
+/* conn: one WebSocket connection, from the accept of its socket, or the wish to dial, until its last event is released
  *
- *   HANDSHAKE   TLS, the request's head, by callback the decision   -> UNDECIDED, UP, GONE
+ *   WAITING     dialled, and down: see dialled.h            -> HANDSHAKE, GONE
+ *   HANDSHAKE   TLS, the request's head, by callback the decision   -> UNDECIDED, UP, WAITING, GONE
  *   UNDECIDED   upgraded; the caller has not answered yet           -> UP, CLOSING, GONE
- *   UP          in the registry                                     -> CLOSING, GONE
- *   CLOSING     our close frame is out, or is behind what waits     -> GONE
+ *   UP          in the registry                                     -> CLOSING, WAITING, GONE
+ *   CLOSING     our close frame is out, or is behind what waits     -> WAITING, GONE
  *   GONE        the socket is closed, the final event on its way
  *
  * One that is cut keeps its phase until its socket is closed.
@@ -16,8 +17,16 @@
 #include "ws/backlog.h"
 #include "ws/manager.h"
 
-enum cpool__ws_phase { CPOOL__WS_HANDSHAKE, CPOOL__WS_UNDECIDED, CPOOL__WS_UP, CPOOL__WS_CLOSING, CPOOL__WS_GONE };
+enum cpool__ws_phase {
+  CPOOL__WS_WAITING,
+  CPOOL__WS_HANDSHAKE,
+  CPOOL__WS_UNDECIDED,
+  CPOOL__WS_UP,
+  CPOOL__WS_CLOSING,
+  CPOOL__WS_GONE
+};
 
+struct cpool__dialled;
 struct cpool__listener;
 struct cpool__message;
 struct cpool__upgrade;
@@ -29,7 +38,8 @@ struct cpool__ws_conn {
   struct cpool__link link;
   struct cpool__wire wire;
   struct cpool__timer timer;        /* the earliest time at which something of it may be due */
-  struct cpool__listener *listener; /* NULL: external, or the host's */
+  struct cpool__listener *listener; /* NULL: dialled, external, or the host's */
+  struct cpool__dialled *dialled;   /* NULL: not dialled */
   struct cpool__hosted *hosted;     /* the host's: its entry in the manager's table */
   char *id;                         /* NULL: none yet */
   size_t id_len;
@@ -75,10 +85,11 @@ struct cpool__ws_conn {
   char remote_address[64];
 };
 
-/* An event without data that is made for one delivery. */
+/* An event that is made for one delivery. */
 struct cpool__ws_note {
   struct cpool__event event;
   struct cpool__ws_conn *conn;
+  char text[];
 };
 
 static inline int cpool__ws_phase(const struct cpool__ws_conn *conn)
@@ -88,8 +99,8 @@ static inline int cpool__ws_phase(const struct cpool__ws_conn *conn)
 
 extern cpool__table_equal_fn *const cpool__ws_same_id;
 
-/* Loop thread. With a handle, in HANDSHAKE, on the manager's list. NULL: out of memory. */
-struct cpool__ws_conn *cpool__ws_conn_new(cpool_ws *ws);
+/* Loop thread. With a handle, in this phase, on the manager's list. NULL: out of memory. */
+struct cpool__ws_conn *cpool__ws_conn_new(cpool_ws *ws, int phase);
 void cpool__ws_conn_hold(struct cpool__ws_conn *conn);
 void cpool__ws_conn_drop(struct cpool__ws_conn *conn); /* any thread */
 /* Loop thread, or under the manager's lock; NULL: gone. */
@@ -102,9 +113,12 @@ void cpool__ws_conn_move(struct cpool__ws_conn *conn, int to);
  * that is replaced is closed. */
 int cpool__ws_conn_register(struct cpool__ws_conn *conn, const char *id, void *user);
 void cpool__ws_conn_unregister(struct cpool__ws_conn *conn);
-/* Accepted and upgraded: its open event goes out, then what was held back. */
-void cpool__ws_conn_open(struct cpool__ws_conn *conn);
-/* What it is owed goes out, then a close frame. `frame` (may be NULL) is taken. Harmless when it is closing. */
+/* Accepted and upgraded: its open event goes out, with the text, then what was held back. */
+void cpool__ws_conn_open(struct cpool__ws_conn *conn, const char *text);
+/* Tells that it is down until then. False: out of memory. */
+bool cpool__ws_conn_disconnected(struct cpool__ws_conn *conn, int64_t retry_ms);
+/* What it is owed goes out, then a close frame. `frame` (may be NULL) is taken. Harmless when it is closing. A dialled one
+ * may come back from this and the next, as its reason says. */
 void cpool__ws_conn_close(struct cpool__ws_conn *conn, int reason, int code, struct cpool__frame *frame);
 /* At once, without a word. */
 void cpool__ws_conn_cut(struct cpool__ws_conn *conn, int reason);
@@ -112,7 +126,8 @@ void cpool__ws_conn_cut(struct cpool__ws_conn *conn, int reason);
 void cpool__ws_conn_gone(struct cpool__ws_conn *conn);
 /* Delivers an event of its own, which holds it until the event's release drops it. */
 void cpool__ws_conn_deliver(struct cpool__ws_conn *conn, struct cpool__event *event, int kind);
-bool cpool__ws_conn_note(struct cpool__ws_conn *conn, int kind); /* false: out of memory */
+/* One made for it; `text` (may be NULL) is copied. False: out of memory. */
+bool cpool__ws_conn_note(struct cpool__ws_conn *conn, int kind, const char *text);
 /* Tells of room for messages, if that is wanted and there is. */
 void cpool__ws_conn_drained(struct cpool__ws_conn *conn);
 static inline bool cpool__ws_half_empty(const struct cpool__ws_conn *conn)
@@ -148,6 +163,8 @@ void cpool__ws_flush_soon(struct cpool__ws_conn *conn);
 void cpool__ws_conn_flush(struct cpool__ws_conn *conn);
 void cpool__ws_writable(struct cpool__ws_conn *conn); /* all that was written has gone to the kernel */
 void cpool__ws_clear_backlog(struct cpool__ws_conn *conn);
+/* One whole frame, masked where it must be. False: the socket is dead. */
+bool cpool__ws_write_frame(struct cpool__ws_conn *conn, const unsigned char *frame, size_t len);
 
 /* sweep.c */
 /* Sets its timer to what is due next. */

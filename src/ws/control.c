@@ -4,7 +4,7 @@
 #include "base/memory.h"
 #include "core/error.h"
 #include "core/wait.h"
-#include "ws/conn.h"
+#include "ws/dialled.h"
 #include "ws/topic.h"
 
 enum { ID_BYTES = 255 };
@@ -100,7 +100,7 @@ static int do_accept(struct cpool__ws_conn *conn, const struct command *command)
     return cpool__refuse(CPOOL_ESTALE, CPOOL_LAYER_CALLER, "ws_accept: the connection is decided");
   int rc = cpool__ws_conn_register(conn, command->text, command->user);
   if (rc == CPOOL_OK && !inside)
-    cpool__ws_conn_open(conn);
+    cpool__ws_conn_open(conn, NULL);
   if (rc != CPOOL_OK && !inside) {
     conn->user = command->user; /* the final event shall bring it back */
     cpool__ws_conn_close(conn, CPOOL_WS_REFUSED, 1008, NULL);
@@ -150,7 +150,7 @@ static int add_on_loop(void *arg)
   cpool_ws *ws = call->ws;
   if (ws->life != CPOOL__WS_OPEN)
     return cpool__refuse(CPOOL_ECLOSED, CPOOL_LAYER_WS, "ws_add_external: the manager is closing");
-  struct cpool__ws_conn *conn = cpool__ws_conn_new(ws);
+  struct cpool__ws_conn *conn = cpool__ws_conn_new(ws, CPOOL__WS_HANDSHAKE);
   if (conn == NULL)
     return cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "ws_add_external: no memory");
   conn->external = true;
@@ -161,7 +161,7 @@ static int add_on_loop(void *arg)
     cpool__ws_conn_gone(conn);
     return cpool__ws_refuse_place("ws_add_external", rc, ws, call->id);
   }
-  cpool__ws_conn_open(conn);
+  cpool__ws_conn_open(conn, NULL);
   return CPOOL_OK;
 }
 
@@ -195,7 +195,8 @@ int cpool_ws_touch(cpool_ws *ws, cpool_conn handle)
 
 static int do_subscribe(struct cpool__ws_conn *conn, const struct command *command)
 {
-  if (cpool__ws_phase(conn) > CPOOL__WS_UP || conn->reason != 0)
+  bool ends = cpool__ws_phase(conn) > CPOOL__WS_UP || conn->reason != 0;
+  if (ends && !cpool__dialled_returns(conn))
     return cpool__refuse(CPOOL_ESTALE, CPOOL_LAYER_CALLER, "ws_subscribe: the connection is closing");
   if (cpool__topic_join(conn, command->text, strlen(command->text)) != CPOOL_OK)
     return cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "ws_subscribe: no memory");
@@ -224,8 +225,14 @@ int cpool_ws_unsubscribe(cpool_ws *ws, cpool_conn handle, const char *topic)
 
 static int do_remove(struct cpool__ws_conn *conn, const struct command *command)
 {
-  if (conn->reason != 0 || cpool__ws_phase(conn) > CPOOL__WS_UP)
+  bool ends = conn->reason != 0 || cpool__ws_phase(conn) > CPOOL__WS_UP;
+  if (ends && !cpool__dialled_returns(conn))
     return cpool__refuse(CPOOL_ESTALE, CPOOL_LAYER_CALLER, "ws_remove: the connection is closing");
+  if (ends) {
+    cpool__dialled_stop(conn);
+    cpool__frame_drop(command->frame);
+    return CPOOL_OK;
+  }
   cpool__ws_conn_close(conn, CPOOL_WS_BY_CALLER, (int) command->number, command->frame);
   return CPOOL_OK;
 }
@@ -255,7 +262,7 @@ static int do_expire(struct cpool__ws_conn *conn, const struct command *command)
 {
   conn->expires_ms =
       command->number == CPOOL_OFF ? 0 : cpool__runtime_now_ms(conn->ws->rt) + (uint64_t) command->number;
-  if (cpool__ws_phase(conn) == CPOOL__WS_UP && conn->reason == 0)
+  if ((cpool__ws_phase(conn) == CPOOL__WS_UP || cpool__ws_phase(conn) == CPOOL__WS_WAITING) && conn->reason == 0)
     cpool__ws_watch(conn);
   return CPOOL_OK;
 }

@@ -39,7 +39,7 @@ void cpool__hosted_left(struct cpool__ws_conn *conn)
 static struct cpool__ws_conn *hosted_new(cpool_ws *ws, struct lws *wsi)
 {
   struct cpool__hosted *hosted = cpool__calloc(1, sizeof *hosted);
-  struct cpool__ws_conn *conn = hosted != NULL ? cpool__ws_conn_new(ws) : NULL;
+  struct cpool__ws_conn *conn = hosted != NULL ? cpool__ws_conn_new(ws, CPOOL__WS_HANDSHAKE) : NULL;
   if (conn != NULL) {
     hosted->wsi = wsi;
     hosted->conn = conn;
@@ -81,7 +81,7 @@ int cpool_ws_add(cpool_ws *ws, const char *id, void *user, struct lws *wsi, cpoo
   conn->wire = wire;
   cpool__wire_remote(&conn->wire, conn->remote_address, sizeof conn->remote_address);
   cpool_conn handle = conn->handle;
-  cpool__ws_conn_open(conn);
+  cpool__ws_conn_open(conn, NULL);
   if (out != NULL)
     *out = handle;
   return CPOOL_OK;

@@ -112,7 +112,7 @@ static struct cpool__ws_conn *take_client(struct cpool__listener *listener, int 
     cpool__ws_touch(ws);
     return NULL;
   }
-  struct cpool__ws_conn *conn = cpool__ws_conn_new(ws);
+  struct cpool__ws_conn *conn = cpool__ws_conn_new(ws, CPOOL__WS_HANDSHAKE);
   if (conn == NULL) {
     close(fd);
     if (listener->max_per_address > 0)
@@ -135,7 +135,7 @@ static struct cpool__ws_conn *take_client(struct cpool__listener *listener, int 
 
 static bool room(const cpool_ws *ws)
 {
-  return ws->handshake_count + ws->undecided_count < ws->options.max_handshakes;
+  return ws->handshake_count - ws->dial_count + ws->undecided_count < ws->options.max_handshakes;
 }
 
 static void on_again(struct cpool__timer *timer)

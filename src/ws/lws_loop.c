@@ -17,36 +17,20 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <libwebsockets.h>
 #include <uv.h>
 
 #include "base/memory.h"
 #include "core/error.h"
 #include "core/runtime.h"
 #include "dns/address.h"
+#include "ws/lws_context.h"
 
-enum { WRITE_AT_ONCE = 65536, HEAD_BYTES = 8192, FIELD_BYTES = 4096, DESTROY_TURNS = 4 };
-
-struct cpool__wires {
-  cpool_runtime *rt;
-  struct lws_context *context;
-  const struct cpool__wire_events *events;
-  int receive_buffer_bytes;
-  struct cpool__gate *gates;
-  struct cpool__wire *adopting;
-  int turns_left; /* after the first destroy */
-  struct cpool__timer timer;
-  void (*done)(void *user);
-  void *user;
-};
-
-struct cpool__gate {
-  struct cpool__wires *wires;
-  struct cpool__gate *next;
-  struct lws_vhost *vhost;
-  bool tls;
-  struct lws_protocols *protocols; /* the first is the one without a name of its own; the last is empty */
-  char *names;
+enum {
+  WRITE_AT_ONCE = 65536,
+  HEAD_BYTES = 8192,
+  REQUEST_BYTES = 16384,
+  DESTROY_TURNS = 4,
+  TIMEOUT_S = 3600 /* ours come first */
 };
 
 static const lws_retry_bo_t no_pings; /* libwebsockets sends none, and ends nothing for silence */
@@ -151,19 +135,24 @@ int cpool__wires_event(struct cpool__wires *wires, struct cpool__wire *wire, str
     return status != 0 ? refuse(wsi, status) : 0;
   }
   case LWS_CALLBACK_ESTABLISHED:
+  case LWS_CALLBACK_CLIENT_ESTABLISHED:
     events->opened(wire);
     return 0;
   case LWS_CALLBACK_RECEIVE:
+  case LWS_CALLBACK_CLIENT_RECEIVE:
     return receive(wsi, wire, events, in, len) ? 0 : -1;
   case LWS_CALLBACK_RECEIVE_PONG:
+  case LWS_CALLBACK_CLIENT_RECEIVE_PONG:
     events->pong(wire, in, len);
     return 0;
   case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE:
     return events->peer_closes(wire, in, len) ? 0 : -1;
   case LWS_CALLBACK_SERVER_WRITEABLE:
+  case LWS_CALLBACK_CLIENT_WRITEABLE:
     events->writable(wire);
     return 0;
   case LWS_CALLBACK_CLOSED:
+  case LWS_CALLBACK_CLIENT_CLOSED:
     events->failed(wire, own_close_code(wsi));
     return 0;
   case LWS_CALLBACK_WSI_DESTROY:
@@ -172,14 +161,13 @@ int cpool__wires_event(struct cpool__wires *wires, struct cpool__wire *wire, str
     events->gone(wire);
     return 0;
   default:
-    return 0;
+    return cpool__wires_dial_event(wires, wire, wsi, reason, in, len);
   }
 }
 
 static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *session, void *in, size_t len)
 {
   struct cpool__wires *wires = wsi != NULL ? lws_context_user(lws_get_context(wsi)) : NULL;
-  (void) session;
   if (wires == NULL)
     return 0;
   struct cpool__wire *wire = lws_get_opaque_user_data(wsi);
@@ -190,6 +178,8 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *sessi
   }
   if (wire == NULL)
     return reason == LWS_CALLBACK_HTTP ? -1 : 0;
+  if (reason == LWS_CALLBACK_OPENSSL_PERFORM_SERVER_CERT_VERIFICATION)
+    return wires->events->judge(wire, session, len != 0) ? 0 : 1;
   if (reason == LWS_CALLBACK_WSI_DESTROY)
     lws_set_opaque_user_data(wsi, NULL);
   return cpool__wires_event(wires, wire, wsi, (int) reason, in, len);
@@ -223,7 +213,7 @@ int cpool__wires_new(struct cpool__wires **out, cpool_runtime *rt, const struct 
       .gid = -1,
       .uid = -1,
       .max_http_header_data = HEAD_BYTES,
-      .pt_serv_buf_size = (unsigned) (receive_buffer_bytes > 4096 ? receive_buffer_bytes : 4096),
+      .pt_serv_buf_size = (unsigned) (receive_buffer_bytes > REQUEST_BYTES ? receive_buffer_bytes : REQUEST_BYTES),
       .foreign_loops = loops,
       .user = wires,
   };
@@ -257,6 +247,7 @@ static void on_turn(struct cpool__timer *timer)
     return;
   }
   lws_context_destroy(wires->context);
+  cpool__dock_close(&wires->dock);
   for (struct cpool__gate *gate = wires->gates, *next; gate != NULL; gate = next) {
     next = gate->next;
     gate_free(gate);
@@ -309,40 +300,45 @@ static bool list_protocols(struct cpool__gate *gate, const struct cpool__wires *
   return true;
 }
 
-int cpool__gate_new(struct cpool__gate **out, struct cpool__wires *wires, const char *cert_file, const char *key_file,
-                    const char *subprotocols)
+int cpool__gate_make(struct cpool__gate **out, struct cpool__wires *wires, const char *subprotocols,
+                     struct lws_context_creation_info *info)
 {
   struct cpool__gate *gate = cpool__calloc(1, sizeof *gate);
   if (gate == NULL || !list_protocols(gate, wires, subprotocols)) {
     gate_free(gate);
-    return cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "ws_listen: no memory");
+    return cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "no memory for a listener or a dial");
   }
-  struct lws_context_creation_info info = {
-      .port = CONTEXT_PORT_NO_LISTEN_SERVER,
-      .vhost_name = "cpool",
-      .protocols = gate->protocols,
-      .options = LWS_SERVER_OPTION_VALIDATE_UTF8 | LWS_SERVER_OPTION_SKIP_SERVER_CANONICAL_NAME |
-                 (cert_file != NULL ? LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT : 0),
-      .ssl_cert_filepath = cert_file,
-      .ssl_private_key_filepath = key_file,
-      .alpn = "http/1.1",
-      .retry_and_idle_policy = &no_pings,
-      .timeout_secs = 60, /* ours come first */
-      .timeout_secs_ah_idle = 60,
-  };
+  info->port = CONTEXT_PORT_NO_LISTEN_SERVER;
+  info->vhost_name = "cpool";
+  info->protocols = gate->protocols;
+  info->options |= LWS_SERVER_OPTION_VALIDATE_UTF8 | LWS_SERVER_OPTION_SKIP_SERVER_CANONICAL_NAME;
+  info->alpn = "http/1.1";
+  info->retry_and_idle_policy = &no_pings;
+  info->timeout_secs = info->timeout_secs_ah_idle = info->connect_timeout_secs = TIMEOUT_S;
   gate->wires = wires;
-  gate->tls = cert_file != NULL;
-  gate->vhost = lws_create_vhost(wires->context, &info);
+  gate->vhost = lws_create_vhost(wires->context, info);
   if (gate->vhost == NULL) {
     gate_free(gate);
-    if (cert_file == NULL)
-      return cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "ws_listen: no memory");
-    return cpool__refuse(CPOOL_ETLS_CONFIG, CPOOL_LAYER_TLS, "ws_listen: tls_cert_file or tls_key_file cannot be used");
+    return cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "no memory for a listener or a dial");
   }
   gate->next = wires->gates;
   wires->gates = gate;
   *out = gate;
   return CPOOL_OK;
+}
+
+int cpool__gate_new(struct cpool__gate **out, struct cpool__wires *wires, const char *cert_file, const char *key_file,
+                    const char *subprotocols)
+{
+  struct lws_context_creation_info info = {.options = cert_file != NULL ? LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT : 0,
+                                           .ssl_cert_filepath = cert_file,
+                                           .ssl_private_key_filepath = key_file};
+  int rc = cpool__gate_make(out, wires, subprotocols, &info);
+  if (rc == CPOOL_OK)
+    (*out)->tls = cert_file != NULL;
+  else if (cert_file != NULL)
+    rc = cpool__refuse(CPOOL_ETLS_CONFIG, CPOOL_LAYER_TLS, "ws_listen: tls_cert_file or tls_key_file cannot be used");
+  return rc;
 }
 
 static struct lws *adopt(struct cpool__wire *wire, struct cpool__gate *gate, int fd, const void *data, size_t len)

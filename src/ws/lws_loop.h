@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <cpool.h>
 
 struct lws;
@@ -30,6 +31,13 @@ struct cpool__wire_events {
   /* The head is complete. 0: the upgrade goes on; else the status of the answer that refuses it. */
   int (*upgrade)(struct cpool__wire *wire);
   void (*opened)(struct cpool__wire *wire);
+  /* Of dials, before `opened`: whether OpenSSL's certificate will do (context: its X509_STORE_CTX); all header lines of the
+   * request, of which the length is returned; the answer, with the subprotocol that it chose, or ""; and instead, when it
+   * refuses or none comes, its status (0: none) and Retry-After in seconds (negative: none). `gone` follows. */
+  bool (*judge)(struct cpool__wire *wire, void *context, bool trusted);
+  size_t (*ask)(struct cpool__wire *wire, char *out, size_t room);
+  void (*answered)(struct cpool__wire *wire, const char *subprotocol);
+  void (*unanswered)(struct cpool__wire *wire, int status, int64_t retry_after_s, const char *text);
   bool (*received)(struct cpool__wire *wire, const struct cpool__wire_piece *piece);
   void (*pong)(struct cpool__wire *wire, const void *data, size_t len);
   /* The peer's close frame. True: its payload is sent back and the connection ends; false: it ends as it is. */
@@ -56,6 +64,19 @@ int cpool__gate_new(struct cpool__gate **out, struct cpool__wires *wires, const 
 /* Takes an accepted socket, of which `data` was read already. False: it is closed, and no call of the events was made or follows; else `gone` comes, perhaps has
  * come already. */
 bool cpool__wire_adopt(struct cpool__wire *wire, struct cpool__gate *gate, int fd, const void *data, size_t len);
+
+/* For dials: the context of OpenSSL that they use, which must outlive the wires; NULL: without TLS. CPOOL_ENOMEM
+ * (recorded). */
+int cpool__gate_new_client(struct cpool__gate **out, struct cpool__wires *wires, void *ssl_context);
+/* Texts are copied. They must fit: host with its port into 119 bytes, path and query into 1999. */
+struct cpool__wire_request {
+  const char *host, *path;
+  const char *subprotocols; /* NULL: none */
+};
+/* Takes a connected socket and asks for the upgrade, after TLS where the gate has it. CPOOL_OK; CPOOL_ESYSTEM or
+ * CPOOL_ENOMEM: it is closed, and no call of the events was made or follows. */
+int cpool__wire_dial(struct cpool__wire *wire, struct cpool__gate *gate, int fd,
+                     const struct cpool__wire_request *request);
 
 /* A connection of another context on the same loop, whose callbacks come by cpool__wires_event. False: not by HTTP/1.1. */
 bool cpool__wire_host(struct cpool__wire *wire, struct lws *wsi);

@@ -15,11 +15,13 @@
 #include "core/options.h"
 #include "core/queue.h"
 #include "core/runtime.h"
+#include "dns/resolver.h"
 #include "ws/lws_loop.h"
+#include "ws/mask.h"
 
 struct cpool__ws_conn;
 
-extern const struct cpool__option_table cpool__ws_option_table;
+extern const struct cpool__option_table cpool__ws_option_table, cpool__ws_connect_option_table;
 
 enum { CPOOL__WS_STATS_WORDS = (sizeof(cpool_ws_stats) - sizeof(size_t)) / sizeof(uint64_t) };
 
@@ -53,6 +55,9 @@ struct cpool_ws {
   _Atomic uint64_t close_at_us;
   _Atomic uint32_t sequence; /* of the snapshot */
   _Atomic uint64_t words[CPOOL__WS_STATS_WORDS];
+  pthread_mutex_t client_tls_lock; /* the two below: settings of TLS, each for as long as the manager is there */
+  struct cpool__list client_tls;
+  int client_tls_count;
   struct cpool__end *end;
   _Atomic int end_state; /* enum cpool__end_state */
   struct cpool__msg close_msg;
@@ -64,18 +69,24 @@ struct cpool_ws {
   cpool_ws_stats now;
   struct cpool__list conns; /* all that are not gone, oldest first */
   struct cpool__list listeners;
-  struct cpool__list to_flush;     /* with something to send that may be sent */
-  struct cpool__list to_settle;    /* whose reading is to be paused or to go on */
-  struct cpool__table topics;      /* by name */
-  struct cpool__table hosted;      /* connections of the host's own libwebsockets, by their struct lws */
-  struct cpool__table addresses;   /* of listeners with max_per_address, by text */
+  struct cpool__list to_flush;      /* with something to send that may be sent */
+  struct cpool__list to_settle;     /* whose reading is to be paused or to go on */
+  struct cpool__table topics;       /* by name */
+  struct cpool__table hosted;       /* connections of the host's own libwebsockets, by their struct lws */
+  struct cpool__table addresses;    /* of listeners with max_per_address, by text */
+  struct cpool__resolver *resolver; /* of dials; NULL: none yet */
+  struct cpool__gate *plain_gate;   /* the same, without TLS */
+  struct cpool__list to_dial;       /* whose time has come, and that wait for a place */
+  int32_t dial_count;               /* under way */
+  int64_t dial_sockets;             /* of these, while they are being connected */
+  struct cpool__masks masks;
   uint64_t nonce;                  /* of the last ping */
   unsigned char *scratch;          /* frames that go out together */
   struct cpool__ws_conn *deciding; /* inside its CPOOL_EVENT_WS_ACCEPT, by callback */
-  int32_t handshake_count, undecided_count, closing_count, open_count, topic_count, paused_count;
+  int32_t waiting_count, handshake_count, undecided_count, closing_count, open_count, topic_count, paused_count;
   int64_t drain_from_ms, drain_ms, drain_count, drained_count;
   bool kept; /* a host's loop is kept from returning */
-  struct cpool__task flush_task, settle_task, publish_task, close_task;
+  struct cpool__task flush_task, settle_task, dial_task, publish_task, close_task;
   struct cpool__timer close_timer;
 };
 

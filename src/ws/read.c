@@ -19,6 +19,7 @@ void cpool__ws_publish(struct cpool__task *task)
   snapshot.total_connections = ws->open_count;
   snapshot.handshaking_connections = ws->handshake_count + ws->undecided_count;
   snapshot.closing_connections = ws->closing_count;
+  snapshot.waiting_connections = ws->waiting_count;
   snapshot.max_connections = ws->options.max_connections;
   snapshot.topics = ws->topic_count;
   snapshot.queued_bytes = atomic_load(&ws->queued_bytes) - atomic_load(&ws->posted_bytes);
@@ -68,11 +69,10 @@ static int64_t since(uint64_t from_ms)
 
 int cpool_ws_get(cpool_ws *ws, cpool_conn handle, cpool_ws_info *out)
 {
-  static const int32_t states[] = {[CPOOL__WS_HANDSHAKE] = CPOOL_WS_HANDSHAKING,
-                                   [CPOOL__WS_UNDECIDED] = CPOOL_WS_UNDECIDED,
-                                   [CPOOL__WS_UP] = CPOOL_WS_OPENED,
-                                   [CPOOL__WS_CLOSING] = CPOOL_WS_CLOSING,
-                                   [CPOOL__WS_GONE] = CPOOL_WS_CLOSING};
+  static const int32_t states[] = {
+      [CPOOL__WS_WAITING] = CPOOL_WS_WAITING,     [CPOOL__WS_HANDSHAKE] = CPOOL_WS_HANDSHAKING,
+      [CPOOL__WS_UNDECIDED] = CPOOL_WS_UNDECIDED, [CPOOL__WS_UP] = CPOOL_WS_OPENED,
+      [CPOOL__WS_CLOSING] = CPOOL_WS_CLOSING,     [CPOOL__WS_GONE] = CPOOL_WS_CLOSING};
   int rc = cpool__ws_readable(ws);
   if (rc == CPOOL_OK && out == NULL)
     rc = cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "ws_get: out is needed");

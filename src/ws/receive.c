@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "ws/conn.h"
+#include "ws/dialled.h"
 
 enum { FRAGMENT_BYTES = 64 /* that each fragment of a message counts beside its own */ };
 
@@ -92,7 +92,8 @@ void cpool__ws_forget_incoming(struct cpool__ws_conn *conn)
 
 /* Room to take: what the first frame declares; then twice what there is, so that a message of many small frames is not copied
  * with each of them. */
-static size_t wanted(const struct cpool__message *message, size_t have, const struct cpool__wire_piece *piece, size_t cap)
+static size_t wanted(const struct cpool__message *message, size_t have, const struct cpool__wire_piece *piece,
+                     size_t cap)
 {
   size_t now = have + piece->len;
   if (message == NULL)
@@ -258,7 +259,7 @@ static bool peer_closes(struct cpool__wire *wire, const unsigned char *payload, 
     conn->close_code = valid ? 1007 : 1002;
   struct cpool__frame *frame = cpool__frame_close(conn->close_code, NULL, 0);
   if (frame != NULL && !cpool__wire_full(wire))
-    (void) cpool__wire_write(wire, frame->bytes, frame->len);
+    (void) cpool__ws_write_frame(conn, frame->bytes, frame->len);
   cpool__frame_drop(frame);
   return false;
 }
@@ -290,11 +291,19 @@ static void writable(struct cpool__wire *wire)
 
 static void gone(struct cpool__wire *wire)
 {
-  cpool__ws_conn_gone(cpool__container_of(wire, struct cpool__ws_conn, wire));
+  struct cpool__ws_conn *conn = cpool__container_of(wire, struct cpool__ws_conn, wire);
+  if (conn->dialled != NULL)
+    cpool__dialled_down(conn);
+  else
+    cpool__ws_conn_gone(conn);
 }
 
 const struct cpool__wire_events cpool__ws_wire_events = {.upgrade = upgrade,
                                                          .opened = opened,
+                                                         .judge = cpool__dialled_judge,
+                                                         .ask = cpool__dialled_ask,
+                                                         .answered = cpool__dialled_answered,
+                                                         .unanswered = cpool__dialled_unanswered,
                                                          .received = received,
                                                          .pong = pong,
                                                          .peer_closes = peer_closes,

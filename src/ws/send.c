@@ -11,7 +11,7 @@
 
 #include "base/memory.h"
 #include "core/error.h"
-#include "ws/conn.h"
+#include "ws/dialled.h"
 #include "ws/topic.h"
 
 enum {
@@ -94,6 +94,15 @@ static void sent(struct cpool__ws_conn *conn)
   atomic_fetch_add_explicit(&conn->bytes_sent, (uint64_t) payload, memory_order_relaxed);
 }
 
+bool cpool__ws_write_frame(struct cpool__ws_conn *conn, const unsigned char *frame, size_t len)
+{
+  cpool_ws *ws = conn->ws;
+  if (conn->dialled == NULL)
+    return cpool__wire_write(&conn->wire, frame, len);
+  assert(len + CPOOL__MASK_BYTES <= SCRATCH_BYTES);
+  return cpool__wire_write(&conn->wire, ws->scratch, cpool__mask_frame(&ws->masks, ws->scratch, frame, len));
+}
+
 /* One write: a frame as it lies, or several in the scratch. False: the socket is dead. */
 static bool write_some(struct cpool__ws_conn *conn)
 {
@@ -101,18 +110,22 @@ static bool write_some(struct cpool__ws_conn *conn)
   size_t len, used = 0;
   const unsigned char *next = cpool__backlog_next(&conn->backlog, &len);
   if (len > SCRATCH_BYTES / 2) {
-    bool alive = cpool__wire_write(&conn->wire, next, len);
+    bool alive = cpool__ws_write_frame(conn, next, len);
     used = len;
     sent(conn);
     if (!alive)
       return false;
   } else {
     do {
-      memcpy(scratch + used, next, len);
-      used += len;
+      if (conn->dialled != NULL) {
+        used += cpool__mask_frame(&conn->ws->masks, scratch + used, next, len);
+      } else {
+        memcpy(scratch + used, next, len);
+        used += len;
+      }
       sent(conn);
       next = cpool__backlog_next(&conn->backlog, &len);
-    } while (next != NULL && used + len <= SCRATCH_BYTES);
+    } while (next != NULL && used + len + CPOOL__MASK_BYTES <= SCRATCH_BYTES);
     if (!cpool__wire_write(&conn->wire, scratch, used))
       return false;
   }
@@ -129,14 +142,14 @@ static void say_goodbye(struct cpool__ws_conn *conn)
   if (frame == NULL)
     frame = cpool__frame_close(conn->close_code, NULL, 0);
   conn->close_sent = true;
-  if (frame == NULL || !cpool__wire_write(&conn->wire, frame->bytes, frame->len))
+  if (frame == NULL || !cpool__ws_write_frame(conn, frame->bytes, frame->len))
     cpool__wire_cut(&conn->wire);
   cpool__frame_drop(frame);
 }
 
 void cpool__ws_conn_flush(struct cpool__ws_conn *conn)
 {
-  if (conn->wire.wsi == NULL || conn->close_sent || cpool__ws_phase(conn) == CPOOL__WS_HANDSHAKE)
+  if (conn->wire.wsi == NULL || conn->close_sent || cpool__ws_phase(conn) <= CPOOL__WS_HANDSHAKE)
     return;
   for (int writes = 0; !cpool__wire_full(&conn->wire); writes++) {
     if (cpool__backlog_empty(&conn->backlog)) {
@@ -366,6 +379,8 @@ static int check_total(const cpool_ws *ws, const char *call)
 static int send_to(struct cpool__ws_conn *conn, int32_t kind, const void *data, size_t len)
 {
   int phase = cpool__ws_phase(conn);
+  if (conn->dialled != NULL && phase <= CPOOL__WS_HANDSHAKE)
+    return cpool__refuse(CPOOL_EAGAIN, CPOOL_LAYER_WS, "ws_send: the connection is not open");
   if (phase != CPOOL__WS_UP || conn->external)
     return cpool__refuse(phase < CPOOL__WS_UP || conn->external ? CPOOL_EINVAL : CPOOL_ECLOSED, CPOOL_LAYER_WS,
                          "ws_send: the connection is %s",

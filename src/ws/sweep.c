@@ -1,5 +1,6 @@
 /* sweep: what is due with a connection: pings, and the ends of patience
  *
+ *   WAITING                         its next dial, or expired
  *   HANDSHAKE, UNDECIDED, CLOSING   a deadline, then it is cut
  *   UP                              silent for health_check_interval_ms -> pinged; pong_timeout_ms later -> cut
  *                                   silent for connection_timeout_ms, or expired -> closed
@@ -10,7 +11,7 @@
 #include "core/error.h"
 #include "core/structs.h"
 #include "core/wait.h"
-#include "ws/conn.h"
+#include "ws/dialled.h"
 
 enum { RECENT_MS = 10 /* a check that is asked for pings nobody heard of so shortly before */ };
 
@@ -32,6 +33,8 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 static uint64_t next_due(const struct cpool__ws_conn *conn)
 {
   const cpool_ws_options *options = &conn->ws->options;
+  if (cpool__ws_phase(conn) == CPOOL__WS_WAITING && conn->expires_ms != 0)
+    return earlier(conn->deadline_ms, conn->expires_ms);
   if (cpool__ws_phase(conn) != CPOOL__WS_UP)
     return conn->deadline_ms;
   uint64_t due = conn->unheard ? conn->deadline_ms : after(heard(conn), options->health_check_interval_ms);
@@ -44,7 +47,7 @@ static void ping(struct cpool__ws_conn *conn)
   cpool_ws *ws = conn->ws;
   uint64_t now_ms = cpool__runtime_now_ms(ws->rt);
   if (conn->external) {
-    if (!cpool__ws_conn_note(conn, CPOOL_EVENT_WS_PING_DUE))
+    if (!cpool__ws_conn_note(conn, CPOOL_EVENT_WS_PING_DUE, NULL))
       return;
   } else {
     uint64_t nonce = ++ws->nonce;
@@ -66,6 +69,12 @@ static enum due check(struct cpool__ws_conn *conn, uint64_t silence_ms)
 {
   uint64_t now_ms = cpool__runtime_now_ms(conn->ws->rt);
   switch (cpool__ws_phase(conn)) {
+  case CPOOL__WS_WAITING:
+    if (conn->expires_ms != 0 && now_ms >= conn->expires_ms)
+      cpool__ws_conn_close(conn, CPOOL_WS_EXPIRED, 1008, NULL);
+    else if (now_ms >= conn->deadline_ms)
+      cpool__dialled_begin(conn);
+    return DUE_NOTHING;
   case CPOOL__WS_HANDSHAKE:
     if (now_ms >= conn->deadline_ms)
       cpool__ws_conn_cut(conn, CPOOL_WS_HANDSHAKE);

@@ -13,7 +13,7 @@
 #include "core/error.h"
 #include "core/structs.h"
 #include "core/wait.h"
-#include "ws/conn.h"
+#include "ws/dialled.h"
 #include "ws/hosted.h"
 #include "ws/listen.h"
 #include "ws/topic.h"
@@ -90,6 +90,11 @@ void cpool__ws_go_on_closing(cpool_ws *ws)
 static void ws_free(cpool_ws *ws)
 {
   cpool_runtime *rt = ws->rt;
+  for (struct cpool__link *link; (link = cpool__list_pop_front(&ws->client_tls)) != NULL;)
+    cpool__client_tls_free(cpool__container_of(link, struct cpool__client_tls, link));
+  pthread_mutex_destroy(&ws->client_tls_lock);
+  cpool__free((char *) (uintptr_t) ws->options.dns_servers);
+  cpool__free((char *) (uintptr_t) ws->options.dns_hosts_file);
   cpool__end_unref(ws->end);
   cpool__table_fini(&ws->by_id);
   cpool__table_fini(&ws->topics);
@@ -120,6 +125,8 @@ static void on_wires_free(void *user)
 {
   cpool_ws *ws = user;
   ws->life = CPOOL__WS_CLOSED;
+  cpool__resolver_free(ws->resolver);
+  ws->resolver = NULL;
   cpool__listeners_free(ws);
   cpool__task_cancel(&ws->publish_task);
   publish(&ws->publish_task);
@@ -241,10 +248,15 @@ static void init(cpool_ws *ws, cpool_runtime *rt)
   cpool__list_init(&ws->listeners);
   cpool__list_init(&ws->to_flush);
   cpool__list_init(&ws->to_settle);
+  cpool__list_init(&ws->to_dial);
+  cpool__list_init(&ws->client_tls);
+  pthread_mutex_init(&ws->client_tls_lock, NULL);
+  cpool__masks_init(&ws->masks);
   ws->nonce = cpool__clock_us() << 16 | 1;
   ws->close_msg.fn = on_close_msg;
   ws->flush_task.fn = cpool__ws_flush;
   ws->settle_task.fn = cpool__ws_settle;
+  ws->dial_task.fn = cpool__ws_dial_more;
   ws->publish_task.fn = publish;
   ws->close_task.fn = work_on_close;
 }
@@ -280,9 +292,14 @@ int cpool_ws_new(cpool_ws **out, cpool_runtime *runtime, const cpool_ws_options 
   }
   init(ws, rt);
   ws->options = own;
+  ws->options.dns_servers = cpool__strdup(own.dns_servers);
+  ws->options.dns_hosts_file = cpool__strdup(own.dns_hosts_file);
   ws->scratch = scratch;
   ws->end = end;
-  rc = cpool__call(rt, begin_on_loop, ws);
+  bool copied = (own.dns_servers == NULL) == (ws->options.dns_servers == NULL) &&
+                (own.dns_hosts_file == NULL) == (ws->options.dns_hosts_file == NULL);
+  rc = copied ? cpool__call(rt, begin_on_loop, ws)
+              : cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "ws_new: no memory");
   if (rc != CPOOL_OK) {
     cpool__end_unref(end); /* the event's */
     ws_free(ws);

@@ -23,7 +23,8 @@
 enum { DEADLINE_MS = 20000, EVENTS = 4096 };
 
 struct seen {
-  int32_t kind, ws_kind, close_code, reason;
+  int32_t kind, status, ws_kind, close_code, reason, http_status;
+  int64_t retry_ms;
   cpool_conn conn;
   void *user;
   char id[256], data[256]; /* the start of it */
@@ -53,6 +54,9 @@ static inline void note_event(const cpool_event *event)
   assert_in_range(f->count, 0, EVENTS - 1);
   struct seen *seen = &f->events[f->count++];
   *seen = (struct seen){.kind = event->kind,
+                        .status = event->status,
+                        .http_status = event->http_status,
+                        .retry_ms = event->retry_ms,
                         .ws_kind = event->ws_kind,
                         .close_code = event->close_code,
                         .reason = event->reason,
@@ -150,8 +154,8 @@ static inline cpool_ws_stats ws_stats(void)
                     stats.closed_overflow + stats.closed_replaced + stats.closed_refused + stats.closed_handshake +
                     stats.closed_no_memory + stats.closed_manager;
   assert_int_equal(stats.closed, closed);
-  assert_int_equal(stats.opened - stats.closed,
-                   stats.total_connections + stats.handshaking_connections + stats.closing_connections);
+  assert_int_equal(stats.opened - stats.closed, stats.total_connections + stats.handshaking_connections +
+                                                    stats.closing_connections + stats.waiting_connections);
   return stats;
 }
 

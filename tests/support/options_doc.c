@@ -16,12 +16,13 @@ int main(void)
         "A field that is 0 or NULL means the default. `off` is `CPOOL_OFF` (-1) in the struct: no limit, or not at "
         "all. A value that is not allowed is\n"
         "refused with `CPOOL_EINVAL`, never corrected. *Live* options of a pool can be changed by "
-        "`cpool_http_reconfigure`; nothing of a manager (ws), a queue or a\n"
-        "session can be changed after it was made.\n\n",
+        "`cpool_http_reconfigure`; nothing of a manager (ws), a dial\n"
+        "(ws_connect), a queue or a session can be changed after it was made.\n\n",
         stdout);
   cpool__options_document(&cpool__http_option_table, stdout);
   cpool__options_document(&cpool__session_option_table, stdout);
   cpool__options_document(&cpool__ws_option_table, stdout);
+  cpool__options_document(&cpool__ws_connect_option_table, stdout);
   cpool__options_document(&cpool__queue_option_table, stdout);
   return fflush(stdout) == 0 && !ferror(stdout) ? 0 : 1;
 }

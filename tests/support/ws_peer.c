@@ -1,4 +1,4 @@
-/* ws_peer: a scripted WebSocket client */
+/* ws_peer: a scripted WebSocket client or server */
 #include "support/ws_peer.h"
 
 #include <errno.h>
@@ -6,12 +6,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <arpa/inet.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/sha.h>
 #include <openssl/ssl.h>
 
+#include "support/certs.h"
 #include "support/raw_client.h"
 #include "support/wait.h"
 
@@ -19,6 +23,7 @@ enum { CONNECT_MS = 5000, HEAD_MS = 20000, HEAD_BYTES = 16384, STEP_BYTES = 6553
 
 struct ws_peer {
   int fd, status;
+  bool server;
   SSL_CTX *context;
   SSL *tls;
   char head[HEAD_BYTES];
@@ -105,6 +110,19 @@ bool ws_peer_send_raw(struct ws_peer *peer, const void *bytes, size_t len)
   return true;
 }
 
+static void shake_hands(struct ws_peer *peer, int (*step)(SSL *tls))
+{
+  SSL_set_fd(peer->tls, peer->fd);
+  int64_t end_ms = now_ms() + HEAD_MS;
+  int done;
+  while ((done = step(peer->tls)) != 1) {
+    int error = SSL_get_error(peer->tls, done);
+    if (now_ms() > end_ms || (error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE))
+      return;
+    wait_fd(peer->fd, error == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT, HEAD_MS);
+  }
+}
+
 static void begin_tls(struct ws_peer *peer, const char *ca_file)
 {
   peer->context = SSL_CTX_new(TLS_client_method());
@@ -113,15 +131,7 @@ static void begin_tls(struct ws_peer *peer, const char *ca_file)
   peer->tls = SSL_new(peer->context);
   SSL_set1_host(peer->tls, "localhost");
   SSL_set_tlsext_host_name(peer->tls, "localhost");
-  SSL_set_fd(peer->tls, peer->fd);
-  int64_t end_ms = now_ms() + HEAD_MS;
-  int done;
-  while ((done = SSL_connect(peer->tls)) != 1) {
-    int error = SSL_get_error(peer->tls, done);
-    if (now_ms() > end_ms || (error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE))
-      return;
-    wait_fd(peer->fd, error == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT, HEAD_MS);
-  }
+  shake_hands(peer, SSL_connect);
 }
 
 static void read_head(struct ws_peer *peer)
@@ -165,6 +175,89 @@ struct ws_peer *ws_peer_open(uint16_t port, const struct ws_peer_options *option
   return peer;
 }
 
+/* ---------------------------------------------------------------------------------------------------------- a server's */
+
+int ws_peer_listen(const char *address, uint16_t *port)
+{
+  union {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+  } name = {0};
+  socklen_t len = sizeof name.v4;
+  const char *text = address != NULL ? address : "127.0.0.1";
+  name.v4.sin_family = AF_INET;
+  if (inet_pton(AF_INET, text, &name.v4.sin_addr) != 1) {
+    len = sizeof name.v6;
+    name.v6.sin6_family = AF_INET6;
+    if (inet_pton(AF_INET6, text, &name.v6.sin6_addr) != 1)
+      support_die("ws_peer: %s is no address", text);
+  }
+  int fd = socket(name.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0 || bind(fd, &name.any, len) != 0 || listen(fd, 128) != 0 || getsockname(fd, &name.any, &len) != 0)
+    support_die("ws_peer: cannot listen: %s", strerror(errno));
+  *port = ntohs(name.any.sa_family == AF_INET ? name.v4.sin_port : name.v6.sin6_port);
+  return fd;
+}
+
+static void begin_server_tls(struct ws_peer *peer, const struct ws_accept_options *how)
+{
+  peer->context = SSL_CTX_new(TLS_server_method());
+  if (SSL_CTX_use_certificate_chain_file(peer->context, how->pair->cert_file) != 1 ||
+      SSL_CTX_use_PrivateKey_file(peer->context, how->pair->key_file, SSL_FILETYPE_PEM) != 1)
+    support_die("ws_peer: the certificate cannot be used");
+  if (how->client_ca_file != NULL) {
+    SSL_CTX_load_verify_locations(peer->context, how->client_ca_file, NULL);
+    SSL_CTX_set_verify(peer->context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+  }
+  peer->tls = SSL_new(peer->context);
+  shake_hands(peer, SSL_accept);
+}
+
+/* Of RFC 6455 section 4.2.2. */
+static void accept_key(const char *request, char out[32])
+{
+  unsigned char digest[SHA_DIGEST_LENGTH];
+  char text[128];
+  const char *key = strcasestr(request, "\r\nSec-WebSocket-Key: ");
+  int len = snprintf(text, sizeof text, "%.24s258EAFA5-E914-47DA-95CA-C5AB0DC85B11", key != NULL ? key + 21 : "");
+  SHA1((unsigned char *) text, (size_t) len, digest);
+  EVP_EncodeBlock((unsigned char *) out, digest, sizeof digest);
+}
+
+struct ws_peer *ws_peer_accept(int listener, const struct ws_accept_options *options, int64_t timeout_ms)
+{
+  static const struct ws_accept_options standard;
+  const struct ws_accept_options *how = options != NULL ? options : &standard;
+  char key[32], answer[HEAD_BYTES];
+  if (wait_fd(listener, POLLIN, timeout_ms) == 0)
+    return NULL;
+  struct ws_peer *peer = calloc(1, sizeof *peer);
+  if (peer == NULL)
+    support_die("no memory");
+  peer->server = true;
+  peer->fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  if (peer->fd < 0)
+    support_die("ws_peer: accept: %s", strerror(errno));
+  if (how->pair != NULL)
+    begin_server_tls(peer, how);
+  read_head(peer);
+  accept_key(peer->head, key);
+  snprintf(answer, sizeof answer,
+           "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+           "Sec-WebSocket-Accept: %s\r\n%s\r\n",
+           key, how->headers != NULL ? how->headers : "");
+  const char *text = how->answer != NULL ? how->answer : answer;
+  if (peer->head[0] != '\0' && *text != '\0')
+    (void) ws_peer_send_raw(peer, text, strlen(text));
+  return peer;
+}
+
+const char *ws_peer_request(const struct ws_peer *peer)
+{
+  return peer->head;
+}
+
 int ws_peer_status(const struct ws_peer *peer)
 {
   return peer->status;
@@ -201,22 +294,26 @@ void ws_peer_reset(struct ws_peer *peer)
 
 bool ws_peer_send(struct ws_peer *peer, int first, const void *payload, size_t len)
 {
-  unsigned char *frame = malloc(len + 14), *at = frame, mask[4];
+  unsigned char *frame = malloc(len + 14), *at = frame, mask[4], masked = peer->server ? 0 : 0x80;
   if (frame == NULL)
     support_die("no memory");
   peer->mask = peer->mask * 1664525u + 1013904223u;
   memcpy(mask, &peer->mask, sizeof mask);
   *at++ = (unsigned char) first;
   if (len <= 125) {
-    *at++ = (unsigned char) (0x80 | len);
+    *at++ = (unsigned char) (masked | len);
   } else {
     int bytes = len <= 65535 ? 2 : 8;
-    *at++ = bytes == 2 ? 0x80 | 126 : 0x80 | 127;
+    *at++ = (unsigned char) (masked | (bytes == 2 ? 126 : 127));
     for (int shift = 8 * (bytes - 1); shift >= 0; shift -= 8)
       *at++ = (unsigned char) ((uint64_t) len >> shift);
   }
-  memcpy(at, mask, sizeof mask);
-  at += sizeof mask;
+  if (masked) {
+    memcpy(at, mask, sizeof mask);
+    at += sizeof mask;
+  } else {
+    memset(mask, 0, sizeof mask);
+  }
   for (size_t i = 0; i < len; i++)
     *at++ = ((const unsigned char *) payload)[i] ^ mask[i % 4];
   bool sent = ws_peer_send_raw(peer, frame, (size_t) (at - frame));
@@ -271,6 +368,8 @@ struct ws_frame ws_peer_read(struct ws_peer *peer, int64_t timeout_ms)
   if (peer->payload == NULL)
     support_die("no memory");
   memcpy(peer->payload, peer->bytes + head, len);
+  for (size_t i = 0; frame.masked && i < len; i++)
+    peer->payload[i] ^= peer->bytes[head - 4 + i % 4];
   peer->payload[len] = '\0';
   frame.payload = peer->payload;
   drop(peer, head + len);
