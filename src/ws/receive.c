@@ -270,8 +270,8 @@ static void failed(struct cpool__wire *wire, int code)
   if (conn->reason != 0 || cpool__ws_phase(conn) == CPOOL__WS_HANDSHAKE)
     return;
   conn->reason = code != 0 ? CPOOL_WS_PROTOCOL : CPOOL_WS_LOST;
-  if (code != 0 && conn->close_code == 0)
-    conn->close_code = code;
+  if (code != 0 && conn->close_code == 0) /* a client's libwebsockets has masked it where it lies */
+    conn->close_code = conn->dialled == NULL ? code : 1002;
 }
 
 static int upgrade(struct cpool__wire *wire)
