@@ -57,6 +57,8 @@ struct run {
   cpool_ws *ws;
   int told, closed, manager_closed;
   bool gave_up; /* neither answered nor ended, for want of memory */
+  cpool_conn dialled;
+  bool dialled_open, dialled_over;
 };
 
 static void must_or_no_memory(int status, const char *what)
@@ -88,8 +90,12 @@ static void on_event(struct run *run, const cpool_event *event)
         cpool_ws_remove(run->ws, event->source, 1011, "no memory") != CPOOL_OK)
       run->gave_up = true;
     break;
+  case CPOOL_EVENT_WS_OPEN:
+    run->dialled_open = run->dialled_open || event->source == run->dialled;
+    break;
   case CPOOL_EVENT_WS_CLOSED:
     run->closed++;
+    run->dialled_over = run->dialled_over || event->source == run->dialled;
     break;
   case CPOOL_EVENT_WS_MANAGER_CLOSED:
     run->manager_closed++;
@@ -129,6 +135,35 @@ static void talk(struct run *run, struct ws_peer *peer, const char *payload, siz
   }
 }
 
+/* The manager's own listener, until it is open or over. */
+static void dial(struct run *run, uint16_t port)
+{
+  char url[64];
+  cpool_ws_connect_options options;
+  cpool_header header = {"X-User", "bert"};
+  cpool_ws_connect_options_init(&options);
+  snprintf(url, sizeof url, "ws://localhost:%u/a?b=c", port);
+  options.url = url;
+  options.headers = &header;
+  options.header_count = 1;
+  options.subprotocols = "chat";
+  options.reconnect_ms = options.max_reconnect_ms = 1;
+  options.max_attempts = 2;
+  int rc = cpool_ws_connect(run->ws, "dialled", &options, &run->dialled);
+  must_or_no_memory(rc, "connect");
+  if (rc != CPOOL_OK)
+    return;
+  run->told++;
+  must_or_no_memory(cpool_ws_subscribe(run->ws, run->dialled, "all of them"), "subscribe");
+  for (int64_t until_ms = now_ms() + DEADLINE_MS; !run->dialled_open && !run->dialled_over;) {
+    if (now_ms() > until_ms)
+      SAY("a dial is neither open nor over");
+    take_events(run, 5);
+  }
+  if (run->dialled_open)
+    (void) cpool_ws_send(run->ws, run->dialled, CPOOL_WS_TEXT, "x", 1);
+}
+
 static void use_all(struct run *run, uint16_t port)
 {
   struct ws_peer_options how = {.headers = "X-User: anna\r\nOrigin: https://a.example\r\n", .path = "/a?b=c"};
@@ -141,6 +176,7 @@ static void use_all(struct run *run, uint16_t port)
     peers[i] = ws_peer_open(port, &how);
     talk(run, peers[i], payload, i == 0 ? 10 : 100000);
   }
+  dial(run, port);
   must_or_no_memory(cpool_ws_publish(run->ws, "all of them", CPOOL_WS_TEXT, "x", 1), "publish");
   must_or_no_memory(cpool_ws_publish(run->ws, NULL, CPOOL_WS_PING, "x", 1), "publish");
   must_or_no_memory(cpool_ws_add_external(run->ws, "external", NULL, &external), "add_external");

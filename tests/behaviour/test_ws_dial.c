@@ -550,7 +550,7 @@ static void more_than_there_are_places_wait_for_one(void **state)
 {
   (void) state;
   enum { DIALS = 300 };
-  char id[16], url[64];
+  char id[32], url[64];
   cpool_ws_listen_options listen;
   cpool_ws_listen_options_init(&listen);
   listen.decide = CPOOL_OFF;
