@@ -218,8 +218,8 @@ int cpool__wires_new(struct cpool__wires **out, cpool_runtime *rt, const struct 
   void *loops[] = {cpool__runtime_uv_loop(rt)};
   struct lws_context_creation_info info = {
       .port = CONTEXT_PORT_NO_LISTEN,
-      .options = LWS_SERVER_OPTION_LIBUV | LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_VALIDATE_UTF8 |
-                 LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT | LWS_SERVER_OPTION_SKIP_SERVER_CANONICAL_NAME,
+      .options = LWS_SERVER_OPTION_LIBUV | LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT |
+                 LWS_SERVER_OPTION_SKIP_SERVER_CANONICAL_NAME,
       .gid = -1,
       .uid = -1,
       .max_http_header_data = HEAD_BYTES,
@@ -321,8 +321,8 @@ int cpool__gate_new(struct cpool__gate **out, struct cpool__wires *wires, const 
       .port = CONTEXT_PORT_NO_LISTEN_SERVER,
       .vhost_name = "cpool",
       .protocols = gate->protocols,
-      .options = LWS_SERVER_OPTION_VALIDATE_UTF8 | LWS_SERVER_OPTION_SKIP_SERVER_CANONICAL_NAME |
-                 (cert_file != NULL ? LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT : 0),
+      .options =
+          LWS_SERVER_OPTION_SKIP_SERVER_CANONICAL_NAME | (cert_file != NULL ? LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT : 0),
       .ssl_cert_filepath = cert_file,
       .ssl_private_key_filepath = key_file,
       .alpn = "http/1.1",

@@ -37,7 +37,7 @@ static const struct deviation {
 } deviations[] = {{"2.5", NO_CODE, false},   {"2.10", ONE_PONG, false}, {"2.11", ONE_PONG, true},
                   {"5.6", PONG_LATE, false}, {"5.7", PONG_LATE, true},  {"5.8", PONG_LATE, true},
                   {"5.19", ONE_PONG, false}, {"5.20", ONE_PONG, true},  {"7.1.1", ANSWER_LATE, false},
-                  {"7.3.6", NO_CODE, false}, {"7.5.1", NO_CODE, false}};
+                  {"7.3.6", NO_CODE, false}};
 
 static const char *const result_names[] = {"OK", "non-strict", "deviation"};
 
