@@ -868,7 +868,8 @@ typedef struct cpool_ws_listen_options {
   int32_t backlog;           /* 0: 1024 */
   const char *tls_cert_file; /* PEM with its chain; with tls_key_file: wss */
   const char *tls_key_file;
-  const char *subprotocols; /* "chat, soap": the client's first that is among them is chosen; NULL: none */
+  const char *subprotocols; /* "chat, soap": the client's first that is among them is chosen; who offers others alone
+                               is refused with 400; NULL: none */
   const char *path;         /* the only one that is let in; NULL: any */
   const char *origins;      /* "https://example.com, null": Origin headers let in; requests without one are too.
                                   NULL: any */

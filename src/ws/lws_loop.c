@@ -26,6 +26,7 @@
 #include "dns/address.h"
 
 enum { WRITE_AT_ONCE = 65536, HEAD_BYTES = 8192, FIELD_BYTES = 4096, DESTROY_TURNS = 4 };
+enum { LIST_BYTES = 127 /* of a header with a list: libwebsockets reads no longer ones */ };
 
 struct cpool__wires {
   cpool_runtime *rt;
@@ -97,11 +98,27 @@ static int refuse(struct lws *wsi, int status)
   return -1;
 }
 
-/* What libwebsockets lets through and RFC 6455 section 4.2.1 does not. */
+/* Whether one of the header's elements is the word, or, without one, the name of a protocol of the vhost's. */
+static bool header_has(struct lws *wsi, enum lws_token_indexes token, const char *word)
+{
+  char text[LIST_BYTES], *save = NULL;
+  if (lws_hdr_copy(wsi, text, sizeof text, token) <= 0)
+    return false;
+  for (char *at = strtok_r(text, ", \t", &save); at != NULL; at = strtok_r(NULL, ", \t", &save))
+    if (word != NULL ? strcasecmp(at, word) == 0 : lws_vhost_name_to_protocol(lws_get_vhost(wsi), at) != NULL)
+      return true;
+  return false;
+}
+
+/* What libwebsockets lets through and RFC 6455 section 4.2.1 does not, and what it would drop without an answer later, when
+ * the caller has been asked. */
 static int check_head(struct lws *wsi)
 {
   char text[64];
-  if (lws_hdr_total_length(wsi, WSI_TOKEN_GET_URI) <= 0 || lws_hdr_total_length(wsi, WSI_TOKEN_HOST) <= 0)
+  if (lws_hdr_total_length(wsi, WSI_TOKEN_GET_URI) <= 0 || lws_hdr_total_length(wsi, WSI_TOKEN_HOST) <= 0 ||
+      lws_hdr_fragment_length(wsi, WSI_TOKEN_HOST, 1) > 0 || !header_has(wsi, WSI_TOKEN_CONNECTION, "upgrade"))
+    return 400;
+  if (lws_hdr_total_length(wsi, WSI_TOKEN_PROTOCOL) > 0 && !header_has(wsi, WSI_TOKEN_PROTOCOL, NULL))
     return 400;
   if (lws_hdr_copy(wsi, text, sizeof text, WSI_TOKEN_HTTP) <= 0 || strcmp(text, "HTTP/1.1") != 0)
     return 400;
@@ -142,6 +159,8 @@ int cpool__wires_event(struct cpool__wires *wires, struct cpool__wire *wire, str
   wire->wsi = wsi; /* the first callbacks come before the call that makes it returns */
   cpool__runtime_enter(wires->rt);
   switch (reason) {
+  case LWS_CALLBACK_RAW_ADOPT: /* what becomes of the method CONNECT */
+    return -1;
   case LWS_CALLBACK_HTTP: /* no upgrade */
     return refuse(wsi, 426);
   case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE: {

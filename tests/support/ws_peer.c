@@ -132,7 +132,7 @@ static void read_head(struct ws_peer *peer)
     if (end != NULL) {
       size_t len = (size_t) (end - peer->bytes) + 4;
       snprintf(peer->head, sizeof peer->head, "%.*s", (int) len, (char *) peer->bytes);
-      (void) sscanf(peer->head, "HTTP/1.1 %d", &peer->status);
+      (void) sscanf(peer->head, "HTTP/1.%*d %d", &peer->status);
       drop(peer, len);
       return;
     }
