@@ -125,11 +125,12 @@ static bool received(struct cpool__wire *wire, const struct cpool__wire_piece *p
   size_t cap = (size_t) conn->ws->options.max_message_bytes;
   cpool__ws_conn_heard(conn);
   int phase = cpool__ws_phase(conn);
-  if (phase != CPOOL__WS_UP && phase != CPOOL__WS_UNDECIDED)
-    return true; /* behind our close frame nothing is read */
+  if ((phase != CPOOL__WS_UP && phase != CPOOL__WS_UNDECIDED) || conn->reason != 0)
+    return true; /* behind a close frame, ours or the peer's, nothing is read */
   size_t have = conn->incoming != NULL ? conn->incoming->event.event.len : 0;
   size_t overhead = conn->incoming != NULL ? conn->incoming->fragments * FRAGMENT_BYTES : 0;
-  if (piece->len > cap || piece->rest > cap || have + piece->len + piece->rest + overhead > cap + FRAGMENT_BYTES) {
+  if (piece->len > cap || piece->rest > cap || have + piece->len + piece->rest > cap ||
+      have + piece->len + piece->rest + overhead > cap + FRAGMENT_BYTES) {
     cpool__ws_conn_close(conn, CPOOL_WS_TOO_BIG, 1009, NULL);
     return true;
   }
