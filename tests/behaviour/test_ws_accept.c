@@ -1,6 +1,10 @@
 /* ws_accept: who is let in, under which name, and what those hear who are not */
 #include "ws_fixture.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
 static int stop(void **state)
 {
   (void) state;
@@ -283,6 +287,34 @@ static void one_address_has_so_many_and_no_more(void **state)
   ws_peer_free(two);
 }
 
+/* The other end of the peer's socket, which is in this process. -1: there is none. */
+static int server_end(const struct ws_peer *peer)
+{
+  struct sockaddr_in own, other;
+  socklen_t len = sizeof own;
+  assert_int_equal(getsockname(ws_peer_fd(peer), (struct sockaddr *) &own, &len), 0);
+  for (int fd = 0; fd < 1024; fd++) {
+    len = sizeof other;
+    if (getpeername(fd, (struct sockaddr *) &other, &len) == 0 && other.sin_family == AF_INET &&
+        other.sin_port == own.sin_port)
+      return fd;
+  }
+  return -1;
+}
+
+/* Else two small messages in a row take as long as the peer's system delays its acknowledgements: 40 ms. */
+static void small_messages_do_not_wait_for_acknowledgements(void **state)
+{
+  (void) state;
+  int no_delay = 0;
+  socklen_t len = sizeof no_delay;
+  ws_start_simple(CPOOL_OFF);
+  struct ws_peer *peer = open_with("/", NULL);
+  assert_int_equal(getsockopt(server_end(peer), IPPROTO_TCP, TCP_NODELAY, &no_delay, &len), 0);
+  assert_true(no_delay != 0);
+  ws_peer_free(peer);
+}
+
 static void ids_are_checked(void **state)
 {
   (void) state;
@@ -371,6 +403,7 @@ int main(void)
       cmocka_unit_test_teardown(a_full_registry_refuses_before_the_upgrade, stop),
       cmocka_unit_test_teardown(filters_of_the_listener, stop),
       cmocka_unit_test_teardown(one_address_has_so_many_and_no_more, stop),
+      cmocka_unit_test_teardown(small_messages_do_not_wait_for_acknowledgements, stop),
       cmocka_unit_test_teardown(ids_are_checked, stop),
       cmocka_unit_test_teardown(ids_can_be_paged_through, stop),
       cmocka_unit_test_teardown(listening_is_refused_with_a_reason, stop),
