@@ -2,6 +2,8 @@
 #include "support/ws_peer.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -107,6 +109,8 @@ bool ws_peer_send_raw(struct ws_peer *peer, const void *bytes, size_t len)
 
 static void begin_tls(struct ws_peer *peer, const char *ca_file)
 {
+  int on = 1; /* else the request waits for the answer to the end of the handshake, which has none */
+  setsockopt(peer->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   peer->context = SSL_CTX_new(TLS_client_method());
   SSL_CTX_set_verify(peer->context, SSL_VERIFY_PEER, NULL);
   SSL_CTX_load_verify_locations(peer->context, ca_file, NULL);
