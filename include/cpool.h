@@ -817,7 +817,7 @@ enum cpool_ws_reason {
   CPOOL_WS_NO_PONG = 4,    /* pong_timeout_ms */
   CPOOL_WS_IDLE = 5,       /* connection_timeout_ms */
   CPOOL_WS_EXPIRED = 6,    /* its expires_at_ms */
-  CPOOL_WS_PROTOCOL = 7,   /* the peer broke RFC 6455: 1002 or 1007; dialled: always told as 1002 */
+  CPOOL_WS_PROTOCOL = 7,   /* the peer broke RFC 6455: 1002 or 1007 */
   CPOOL_WS_TOO_BIG = 8,    /* a message above max_message_bytes: 1009 */
   CPOOL_WS_OVERFLOW = 9,   /* its queue was full (CPOOL_WS_OVERFLOW_CLOSE), or the largest above max_queued_bytes */
   CPOOL_WS_REPLACED = 10,  /* another one got its id */
@@ -880,7 +880,8 @@ typedef struct cpool_ws_listen_options {
   int32_t backlog;           /* 0: 1024 */
   const char *tls_cert_file; /* PEM with its chain; with tls_key_file: wss */
   const char *tls_key_file;
-  const char *subprotocols; /* "chat, soap": the client's first that is among them is chosen; NULL: none */
+  const char *subprotocols; /* "chat, soap": the client's first that is among them is chosen; who offers others alone
+                               is refused with 400; NULL: none */
   const char *path;         /* the only one that is let in; NULL: any */
   const char *origins;      /* "https://example.com, null": Origin headers let in; requests without one are too.
                                   NULL: any */

@@ -85,28 +85,36 @@ bool cpool__close_code_valid(int code)
   return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) || (code >= 3000 && code <= 4999);
 }
 
-bool cpool__utf8_valid(const void *text, size_t len)
+bool cpool__utf8_part(const void *text, size_t len, size_t *whole)
 {
-  if (len == 0)
-    return true;
-  const unsigned char *at = text, *end = at + len;
+  const unsigned char *at = text, *end = len > 0 ? at + len : at;
+  *whole = len;
   while (at < end) {
     uint64_t word;
     if (end - at >= 8 && (memcpy(&word, at, sizeof word), (word & UINT64_C(0x8080808080808080)) == 0)) {
       at += 8;
       continue;
     }
+    const unsigned char *first = at;
     unsigned lead = *at++;
     if (lead < 0x80)
       continue;
     int more = lead >= 0xC2 && lead < 0xE0 ? 1 : lead >= 0xE0 && lead < 0xF0 ? 2 : lead >= 0xF0 && lead < 0xF5 ? 3 : 0;
-    if (more == 0 || end - at < more)
+    if (more == 0)
       return false;
     unsigned low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;  /* no overlong forms */
     unsigned high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF; /* no surrogates, nothing above U+10FFFF */
-    for (; more > 0; more--, at++, low = 0x80, high = 0xBF)
+    for (; more > 0 && at < end; more--, at++, low = 0x80, high = 0xBF)
       if (*at < low || *at > high)
         return false;
+    if (more > 0)
+      *whole = (size_t) (first - (const unsigned char *) text);
   }
   return true;
+}
+
+bool cpool__utf8_valid(const void *text, size_t len)
+{
+  size_t whole;
+  return cpool__utf8_part(text, len, &whole) && whole == len;
 }

@@ -39,7 +39,9 @@ size_t cpool__frame_piece(const struct cpool__frame *frame, size_t offset);
 
 /* Whether a close frame may carry the code (RFC 6455 section 7.4 and the registry of IANA). */
 bool cpool__close_code_valid(int code);
-/* UTF-8 (RFC 3629), whole. */
+/* UTF-8 (RFC 3629), as far as it goes: behind its `whole` first bytes is at most the beginning of a character. */
+bool cpool__utf8_part(const void *text, size_t len, size_t *whole);
+/* UTF-8, whole. */
 bool cpool__utf8_valid(const void *text, size_t len);
 
 #endif

@@ -8,6 +8,8 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,6 +106,8 @@ static struct cpool__ws_conn *take_client(struct cpool__listener *listener, int 
 {
   cpool_ws *ws = listener->ws;
   char text[CPOOL__ADDRESS_TEXT];
+  int on = 1;
+  (void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* each turn writes all that it has at once */
   cpool__address_unmap(address);
   cpool__address_host_text(address, text);
   if (listener->max_per_address > 0 && !count_address(listener, text)) {

@@ -30,7 +30,8 @@ enum {
   HEAD_BYTES = 8192,
   REQUEST_BYTES = 16384,
   DESTROY_TURNS = 4,
-  TIMEOUT_S = 3600 /* ours come first */
+  TIMEOUT_S = 3600, /* ours come first */
+  LIST_BYTES = 127  /* of a header with a list: libwebsockets reads no longer ones */
 };
 
 static const lws_retry_bo_t no_pings; /* libwebsockets sends none, and ends nothing for silence */
@@ -81,11 +82,27 @@ static int refuse(struct lws *wsi, int status)
   return -1;
 }
 
-/* What libwebsockets lets through and RFC 6455 section 4.2.1 does not. */
+/* Whether one of the header's elements is the word, or, without one, the name of a protocol of the vhost's. */
+static bool header_has(struct lws *wsi, enum lws_token_indexes token, const char *word)
+{
+  char text[LIST_BYTES], *save = NULL;
+  if (lws_hdr_copy(wsi, text, sizeof text, token) <= 0)
+    return false;
+  for (char *at = strtok_r(text, ", \t", &save); at != NULL; at = strtok_r(NULL, ", \t", &save))
+    if (word != NULL ? strcasecmp(at, word) == 0 : lws_vhost_name_to_protocol(lws_get_vhost(wsi), at) != NULL)
+      return true;
+  return false;
+}
+
+/* What libwebsockets lets through and RFC 6455 section 4.2.1 does not, and what it would drop without an answer later, when
+ * the caller has been asked. */
 static int check_head(struct lws *wsi)
 {
   char text[64];
-  if (lws_hdr_total_length(wsi, WSI_TOKEN_GET_URI) <= 0 || lws_hdr_total_length(wsi, WSI_TOKEN_HOST) <= 0)
+  if (lws_hdr_total_length(wsi, WSI_TOKEN_GET_URI) <= 0 || lws_hdr_total_length(wsi, WSI_TOKEN_HOST) <= 0 ||
+      lws_hdr_fragment_length(wsi, WSI_TOKEN_HOST, 1) > 0 || !header_has(wsi, WSI_TOKEN_CONNECTION, "upgrade"))
+    return 400;
+  if (lws_hdr_total_length(wsi, WSI_TOKEN_PROTOCOL) > 0 && !header_has(wsi, WSI_TOKEN_PROTOCOL, NULL))
     return 400;
   if (lws_hdr_copy(wsi, text, sizeof text, WSI_TOKEN_HTTP) <= 0 || strcmp(text, "HTTP/1.1") != 0)
     return 400;
@@ -126,6 +143,8 @@ int cpool__wires_event(struct cpool__wires *wires, struct cpool__wire *wire, str
   wire->wsi = wsi; /* the first callbacks come before the call that makes it returns */
   cpool__runtime_enter(wires->rt);
   switch (reason) {
+  case LWS_CALLBACK_RAW_ADOPT: /* what becomes of the method CONNECT */
+    return -1;
   case LWS_CALLBACK_HTTP: /* no upgrade */
     return refuse(wsi, 426);
   case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE: {
@@ -208,8 +227,8 @@ int cpool__wires_new(struct cpool__wires **out, cpool_runtime *rt, const struct 
   void *loops[] = {cpool__runtime_uv_loop(rt)};
   struct lws_context_creation_info info = {
       .port = CONTEXT_PORT_NO_LISTEN,
-      .options = LWS_SERVER_OPTION_LIBUV | LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_VALIDATE_UTF8 |
-                 LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT | LWS_SERVER_OPTION_SKIP_SERVER_CANONICAL_NAME,
+      .options = LWS_SERVER_OPTION_LIBUV | LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT |
+                 LWS_SERVER_OPTION_SKIP_SERVER_CANONICAL_NAME,
       .gid = -1,
       .uid = -1,
       .max_http_header_data = HEAD_BYTES,
@@ -311,7 +330,7 @@ int cpool__gate_make(struct cpool__gate **out, struct cpool__wires *wires, const
   info->port = CONTEXT_PORT_NO_LISTEN_SERVER;
   info->vhost_name = "cpool";
   info->protocols = gate->protocols;
-  info->options |= LWS_SERVER_OPTION_VALIDATE_UTF8 | LWS_SERVER_OPTION_SKIP_SERVER_CANONICAL_NAME;
+  info->options |= LWS_SERVER_OPTION_SKIP_SERVER_CANONICAL_NAME;
   info->alpn = "http/1.1";
   info->retry_and_idle_policy = &no_pings;
   info->timeout_secs = info->timeout_secs_ah_idle = info->connect_timeout_secs = TIMEOUT_S;

@@ -42,6 +42,15 @@ static uint64_t next_due(const struct cpool__ws_conn *conn)
   return conn->expires_ms != 0 ? earlier(due, conn->expires_ms) : due;
 }
 
+/* Of ASCII: where libwebsockets checks texts, in a context of the host's, it checks the pongs behind them, too. */
+static uint64_t next_nonce(cpool_ws *ws)
+{
+  uint64_t nonce = 0, left = ++ws->nonce;
+  for (int shift = 0; shift < 64; shift += 8, left >>= 7)
+    nonce |= (left & 0x7F) << shift;
+  return nonce;
+}
+
 static void ping(struct cpool__ws_conn *conn)
 {
   cpool_ws *ws = conn->ws;
@@ -50,7 +59,7 @@ static void ping(struct cpool__ws_conn *conn)
     if (!cpool__ws_conn_note(conn, CPOOL_EVENT_WS_PING_DUE, NULL))
       return;
   } else {
-    uint64_t nonce = ++ws->nonce;
+    uint64_t nonce = next_nonce(ws);
     struct cpool__frame *frame = cpool__frame_new(CPOOL_WS_PING, &nonce, sizeof nonce, &ws->queued_bytes);
     if (frame == NULL || !cpool__ws_conn_send(conn, frame))
       return; /* what is due stays due */

@@ -61,6 +61,28 @@ static void a_silent_peer_is_pinged_and_its_answer_timed(void **state)
   ws_peer_free(peer);
 }
 
+/* libwebsockets' own check of texts would take a pong for a part of the text before it. */
+static void pongs_are_no_part_of_the_texts_before_them(void **state)
+{
+  (void) state;
+  start(50, 5000, CPOOL_OFF);
+  struct ws_peer *peer = ws_peer_open(fixture.port, NULL);
+  ws_next(CPOOL_EVENT_WS_OPEN);
+  for (int i = 0; i < 5; i++) {
+    assert_true(ws_peer_send_text(peer, "a text"));
+    assert_true(ws_peer_send(peer, WS_FIN | WS_PONG, "\xff\xfe", 2));
+    ws_next(CPOOL_EVENT_WS_MESSAGE);
+    struct ws_frame frame = ws_peer_read(peer, DEADLINE_MS);
+    assert_int_equal(frame.first, WS_FIN | WS_PING);
+    for (size_t j = 0; j < frame.len; j++)
+      assert_in_range(frame.payload[j], 0, 0x7F);
+    assert_true(ws_peer_send(peer, WS_FIN | WS_PONG, frame.payload, frame.len));
+  }
+  assert_true(ws_peer_send_text(peer, "still here"));
+  assert_string_equal(ws_next(CPOOL_EVENT_WS_MESSAGE)->data, "still here");
+  ws_peer_free(peer);
+}
+
 static void a_peer_that_does_not_answer_is_cut(void **state)
 {
   (void) state;
@@ -213,6 +235,7 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_teardown(a_silent_peer_is_pinged_and_its_answer_timed, stop),
+      cmocka_unit_test_teardown(pongs_are_no_part_of_the_texts_before_them, stop),
       cmocka_unit_test_teardown(a_peer_that_does_not_answer_is_cut, stop),
       cmocka_unit_test_teardown(a_peer_that_talks_is_not_pinged, stop),
       cmocka_unit_test_teardown(silence_ends_a_connection_without_pings, stop),

@@ -159,4 +159,40 @@ static inline cpool_ws_stats ws_stats(void)
   return stats;
 }
 
+static inline bool is_heard(void *ctx)
+{
+  struct ws_fixture *f = ctx;
+  bool heard = false;
+  ws_pump();
+  pthread_mutex_lock(&f->lock);
+  for (int i = 0; i < f->count && !heard; i++)
+    heard = f->events[i].kind == CPOOL_EVENT_WS_MESSAGE && strcmp(f->events[i].data, "a good client") == 0;
+  pthread_mutex_unlock(&f->lock);
+  return heard;
+}
+
+static inline bool all_are_gone(void *ctx)
+{
+  (void) ctx;
+  ws_pump();
+  cpool_ws_stats stats = ws_stats();
+  return stats.opened == stats.closed;
+}
+
+/* A client that does everything right is let in (at "/", without a decision or by the reaction) and heard; then everybody
+ * leaves. What is left in the statistics is the end. Forgets all events. */
+static inline cpool_ws_stats ws_serves_on(const struct ws_peer_options *how)
+{
+  struct ws_peer *peer = ws_peer_open(fixture.port, how);
+  assert_int_equal(ws_peer_status(peer), 101);
+  assert_true(ws_peer_send_text(peer, "a good client"));
+  assert_true(wait_until(is_heard, &fixture, DEADLINE_MS));
+  ws_peer_free(peer);
+  assert_true(wait_until(all_are_gone, NULL, DEADLINE_MS));
+  pthread_mutex_lock(&fixture.lock);
+  fixture.count = fixture.next = 0;
+  pthread_mutex_unlock(&fixture.lock);
+  return ws_stats();
+}
+
 #endif

@@ -329,9 +329,11 @@ static enum conformance_result judge(const struct conformance_case *one, const s
   return CONFORMANCE_DEVIATION;
 }
 
-void conformance_talk(const struct conformance_case *one, uint16_t port, struct conformance_talk *out)
+void conformance_talk(const struct conformance_case *one, uint16_t port, const char *ca_file,
+                      struct conformance_talk *out)
 {
-  struct ws_peer *peer = ws_peer_open(port, NULL);
+  struct ws_peer_options how = {.ca_file = ca_file};
+  struct ws_peer *peer = ws_peer_open(port, &how);
   *out = (struct conformance_talk){.result = CONFORMANCE_DEVIATION};
   struct notes notes = {.text = out->heard};
   bool said_close = say(peer, one);

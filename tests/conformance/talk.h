@@ -16,6 +16,8 @@ struct conformance_talk {
       heard[CONFORMANCE_TEXT]; /* words; a connection that ends without a close frame: "cut" */
 };
 
-void conformance_talk(const struct conformance_case *one, uint16_t port, struct conformance_talk *out);
+/* `ca_file`: over TLS; NULL: plain. */
+void conformance_talk(const struct conformance_case *one, uint16_t port, const char *ca_file,
+                      struct conformance_talk *out);
 
 #endif

@@ -2,6 +2,8 @@
 #include "support/ws_peer.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -125,6 +127,8 @@ static void shake_hands(struct ws_peer *peer, int (*step)(SSL *tls))
 
 static void begin_tls(struct ws_peer *peer, const char *ca_file)
 {
+  int on = 1; /* else the request waits for the answer to the end of the handshake, which has none */
+  setsockopt(peer->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   peer->context = SSL_CTX_new(TLS_client_method());
   SSL_CTX_set_verify(peer->context, SSL_VERIFY_PEER, NULL);
   SSL_CTX_load_verify_locations(peer->context, ca_file, NULL);
@@ -142,7 +146,7 @@ static void read_head(struct ws_peer *peer)
     if (end != NULL) {
       size_t len = (size_t) (end - peer->bytes) + 4;
       snprintf(peer->head, sizeof peer->head, "%.*s", (int) len, (char *) peer->bytes);
-      (void) sscanf(peer->head, "HTTP/1.1 %d", &peer->status);
+      (void) sscanf(peer->head, "HTTP/1.%*d %d", &peer->status);
       drop(peer, len);
       return;
     }

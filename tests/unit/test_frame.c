@@ -139,6 +139,43 @@ static void utf8_is_told_from_what_is_none(void **state)
   assert_true(cpool__utf8_valid(NULL, 0));
 }
 
+/* Whether some bytes behind it make it UTF-8. */
+static bool can_become_utf8(const unsigned char *text, size_t len)
+{
+  static const unsigned char more[] = {0x80, 0x90, 0xA0, 0xBF}; /* of each range that the second byte can have */
+  unsigned char all[16];
+  memcpy(all, text, len);
+  for (int count = 0; count <= 3; count++)
+    for (int pick = 0; pick < 1 << 2 * count; pick++) {
+      for (int i = 0; i < count; i++)
+        all[len + (size_t) i] = more[pick >> 2 * i & 3];
+      if (is_utf8(all, len + (size_t) count))
+        return true;
+    }
+  return false;
+}
+
+static void utf8_in_parts_is_refused_at_the_first_wrong_byte(void **state)
+{
+  (void) state;
+  static const unsigned char bytes[] = {0x41, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC1,
+                                        0xC2, 0xDF, 0xE0, 0xED, 0xEF, 0xF0, 0xF4, 0xF5, 0xFF};
+  enum { KINDS = sizeof bytes };
+  for (size_t a = 0; a < KINDS; a++)
+    for (size_t b = 0; b < KINDS; b++)
+      for (size_t c = 0; c < KINDS; c++) {
+        unsigned char text[] = {bytes[a], bytes[b], bytes[c]};
+        for (size_t len = 0; len <= sizeof text; len++) {
+          size_t whole = 99;
+          bool good = cpool__utf8_part(text, len, &whole);
+          if (good != can_become_utf8(text, len) || (good && !is_utf8(text, whole)) || (good && whole > len))
+            fail_msg("%02x %02x %02x, %zu bytes: %d, %zu whole", bytes[a], bytes[b], bytes[c], len, good, whole);
+          for (size_t most = whole + 1; good && most <= len; most++)
+            assert_false(is_utf8(text, most));
+        }
+      }
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -146,6 +183,7 @@ int main(void)
       cmocka_unit_test(close_frames),
       cmocka_unit_test(close_codes),
       cmocka_unit_test(utf8_is_told_from_what_is_none),
+      cmocka_unit_test(utf8_in_parts_is_refused_at_the_first_wrong_byte),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
