@@ -65,10 +65,10 @@ static void a_silent_peer_is_pinged_and_its_answer_timed(void **state)
 static void pongs_are_no_part_of_the_texts_before_them(void **state)
 {
   (void) state;
-  start(50, 5000, CPOOL_OFF);
+  start(50, 1000, CPOOL_OFF);
   struct ws_peer *peer = ws_peer_open(fixture.port, NULL);
   ws_next(CPOOL_EVENT_WS_OPEN);
-  for (int i = 0; i < 5; i++) {
+  for (int i = 0; i < 3; i++) {
     assert_true(ws_peer_send_text(peer, "a text"));
     assert_true(ws_peer_send(peer, WS_FIN | WS_PONG, "\xff\xfe", 2));
     ws_next(CPOOL_EVENT_WS_MESSAGE);
