@@ -18,7 +18,9 @@ enum {
   HEAD_BYTES = 512,
   FRAME_HEAD = 10, /* most, of a server's frame */
   PATIENCE_US = 30 * 1000 * 1000,
-  LOOK_AGAIN_MS = 1000
+  LOOK_AGAIN_MS = 1000,
+  NARROW_BUFFER = 2048,
+  NARROW_SEGMENT = 536
 };
 
 enum state { CONNECTING, ASKING, OPEN };
@@ -83,13 +85,15 @@ static void begin(struct fleet *fleet)
                            .sin_port = htons(fleet->port),
                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.ptr = peer};
-  const int on = 1, bytes = fleet->receive_buffer_bytes;
+  const int on = 1, buffer = NARROW_BUFFER, segment = NARROW_SEGMENT;
   peer->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (peer->fd < 0)
     give_up("socket %d: %s", fleet->count, strerror(errno));
   setsockopt(peer->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  if (bytes > 0)
-    setsockopt(peer->fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+  if (fleet->narrow) {
+    setsockopt(peer->fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
+    setsockopt(peer->fd, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof segment);
+  }
   if ((connect(peer->fd, (struct sockaddr *) &to, sizeof to) != 0 && errno != EINPROGRESS) ||
       epoll_ctl(fleet->epoll_fd, EPOLL_CTL_ADD, peer->fd, &event) != 0)
     give_up("connect %d: %s", fleet->count, strerror(errno));

@@ -2,6 +2,7 @@
 #ifndef CPOOL_BENCH_WS_LOAD_H
 #define CPOOL_BENCH_WS_LOAD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -9,8 +10,8 @@ struct peer;
 
 /* Whatever does not come in time, or is not what was asked for, ends the program. */
 struct fleet {
-  uint16_t port;            /* on 127.0.0.1 */
-  int receive_buffer_bytes; /* of the kernel, for each; 0: as it is */
+  uint16_t port; /* on 127.0.0.1 */
+  bool narrow;   /* small receive buffers and segments, so that the kernels on both sides keep little */
   struct peer *peers;
   int count, most;
   int epoll_fd;
