@@ -1,7 +1,7 @@
 /* ws_registry: ids found, added and removed, few and many; and what the health sweep of many costs
  *
- * Connections are external ones: registry and sweep are the same for all, and these need no sockets. The runtime is stepped by
- * hand, so that this thread is the loop's; CPU is that of the thread. Ids are looked up in an order of their own, so that a
+ * Connections are external ones: registry and sweep are the same for all, and these need no sockets. This thread is the
+ * loop's; CPU is that of the thread. Ids are looked up in an order of their own, so that a
  * million of them pay for their cold memory.
  *
  *   registry   a round finds, removes and adds BATCH ids; what the callback of their events costs comes behind the call
@@ -23,14 +23,15 @@ enum {
   MANY = 1000000,
   QUICK_MANY = 20000,
   BATCH = 1000,
-  ROUNDS = 101,
+  ROUNDS = 1001, /* with few */
+  ROUNDS_MANY = 101,
   QUICK_ROUNDS = 5,
-  WARM_UP = 5, /* rounds */
-  TIMES = 4,   /* with many it may cost so many times as much */
+  WARM_UP = 10, /* a round for so many that count */
+  TIMES = 4,    /* with many it may cost so many times as much */
   ID_BYTES = 16,
   NS = 1000000,
-  SPACING_MS = 3, /* between two batches */
-  INTERVAL_MS = 6000,
+  SPACING_MS = 2, /* between two batches */
+  INTERVAL_MS = 4500,
   QUICK_INTERVAL_MS = 500,
   LATE_MS = 20000, /* all should be due long before */
   TICKS = 65536
@@ -40,6 +41,7 @@ static const double FIND_US = 0.10, ADD_US = 0.30, REMOVE_US = 0.30, FIND_ELSEWH
                     IDLE_TICK_US = 5, DUE_TICK_US = 2000;
 
 struct registry {
+  uv_loop_t loop;
   cpool_runtime *rt;
   cpool_ws *ws;
   int count;
@@ -54,9 +56,11 @@ struct registry {
 };
 
 static long ping_count;
+static bool closed;
 
 static void on_event(const cpool_event *event)
 {
+  closed |= event->kind == CPOOL_EVENT_WS_MANAGER_CLOSED;
   ping_count += event->kind == CPOOL_EVENT_WS_PING_DUE;
 }
 
@@ -89,30 +93,52 @@ static void draw_batch(struct registry *registry)
   }
 }
 
-static void open_registry(struct registry *registry, int most, int64_t interval_ms)
+/* On a host's loop, or stepped by hand: then any thread can be another one while it is not stepped. */
+static void open_registry(struct registry *registry, int mode, int most, int64_t interval_ms)
 {
   cpool_runtime_options runtime;
   cpool_ws_options options;
   *registry = (struct registry){.random = 1, .ids = calloc((size_t) most, ID_BYTES)};
   registry->handles = calloc((size_t) most, sizeof *registry->handles);
   cpool_runtime_options_init(&runtime);
-  runtime.loop_mode = CPOOL_LOOP_MANUAL;
+  runtime.loop_mode = mode;
+  runtime.uv_loop = mode == CPOOL_LOOP_UV ? &registry->loop : NULL;
   cpool_ws_options_init(&options);
   options.max_connections = most;
   options.health_check_interval_ms = interval_ms;
   options.pong_timeout_ms = options.connection_timeout_ms = CPOOL_OFF;
   options.on_event = on_event;
-  if (registry->ids == NULL || registry->handles == NULL || cpool_runtime_new(&registry->rt, &runtime) != CPOOL_OK ||
+  if (registry->ids == NULL || registry->handles == NULL || uv_loop_init(&registry->loop) != 0 ||
+      cpool_runtime_new(&registry->rt, &runtime) != CPOOL_OK ||
       cpool_ws_new(&registry->ws, registry->rt, &options) != CPOOL_OK)
     give_up("ws_registry: no registry");
   for (int i = 0; i < most; i++)
     snprintf(registry->ids[i], ID_BYTES, "client-%07d", i);
 }
 
+static void turn(struct registry *registry)
+{
+  if (registry->rt->mode == CPOOL_LOOP_UV)
+    uv_run(&registry->loop, UV_RUN_NOWAIT);
+  else
+    (void) cpool_runtime_step(registry->rt, 0);
+}
+
 static void close_registry(struct registry *registry)
 {
-  if (cpool_ws_close(registry->ws, 0) != CPOOL_OK || cpool_runtime_free(registry->rt) != CPOOL_OK)
+  int rc = cpool_ws_close_start(registry->ws, 0);
+  double until_us = clock_as_us(CLOCK_MONOTONIC) + LATE_MS * 1e3;
+  while (rc == CPOOL_OK && !closed && clock_as_us(CLOCK_MONOTONIC) < until_us)
+    turn(registry);
+  if (!closed)
     give_up("ws_registry: it does not close");
+  closed = false;
+  cpool_ws_free(registry->ws);
+  turn(registry);
+  if (cpool_runtime_free(registry->rt) != CPOOL_OK)
+    give_up("ws_registry: its runtime is not free");
+  uv_run(&registry->loop, UV_RUN_DEFAULT);
+  uv_loop_close(&registry->loop);
   free(registry->ids);
   free(registry->handles);
 }
@@ -209,7 +235,7 @@ static void report_cost(const char *what, int count, double reach_us, double *us
 static void measure_registry(struct registry *registry, int rounds)
 {
   static struct samples samples;
-  for (int i = -WARM_UP; i < rounds; i++) {
+  for (int i = -rounds / WARM_UP; i < rounds; i++) {
     int at = i < 0 ? 0 : i;
     draw_batch(registry);
     samples.find[at] = run(registry, find_batch, NULL);
@@ -225,7 +251,8 @@ static void measure_registry(struct registry *registry, int rounds)
 static void measure_elsewhere(struct registry *registry, int rounds)
 {
   double us[ROUNDS];
-  char question[128];
+  char question[128], reach[32];
+  int times = registry->count > FEW ? TIMES : 1;
   for (int i = 0; i < rounds; i++) {
     draw_batch(registry);
     (void) find_batch(registry);
@@ -233,7 +260,8 @@ static void measure_elsewhere(struct registry *registry, int rounds)
   }
   double middle_us = median(us, (size_t) rounds);
   snprintf(question, sizeof question, "CPU of finding, %d ids, on another thread", registry->count);
-  report(question, "<= 0.50 us", middle_us <= FIND_ELSEWHERE_US, "%.3f us (%.3f to %.3f)", middle_us, us[0],
+  snprintf(reach, sizeof reach, "<= %.2f us", FIND_ELSEWHERE_US * times);
+  report(question, reach, middle_us <= FIND_ELSEWHERE_US * times, "%.3f us (%.3f to %.3f)", middle_us, us[0],
          us[rounds - 1]);
 }
 
@@ -265,11 +293,11 @@ static void tick(struct registry *registry, struct ticks *ticks)
 {
   long pings = ping_count;
   uint64_t turns = registry->rt->turn_count;
-  cpool__loop_nudge(registry->rt); /* a turn is made although nothing is due */
+  cpool__runtime_enter(registry->rt); /* a turn is made although nothing is due */
   double began_us = thread_us();
-  int rc = cpool_runtime_step(registry->rt, 0);
+  turn(registry);
   double us = thread_us() - began_us;
-  if (rc != CPOOL_OK || registry->rt->turn_count == turns)
+  if (registry->rt->turn_count == turns)
     give_up("ws_registry: no turn was made");
   if (ping_count == pings && ticks->idle_count < TICKS)
     ticks->idle[ticks->idle_count++] = us;
@@ -282,9 +310,10 @@ static void measure_sweep(int count, int64_t interval_ms)
   static struct ticks ticks;
   struct registry registry;
   char question[128];
-  open_registry(&registry, count, interval_ms);
+  open_registry(&registry, CPOOL_LOOP_UV, count, interval_ms);
   for (int64_t at_ms = clock_ms() + 1; registry.count < count; at_ms += SPACING_MS) {
     sleep_to(at_ms);
+    turn(&registry);
     (void) cpool__call(registry.rt, grow, &registry);
   }
   ping_count = 0;
@@ -310,16 +339,17 @@ static void measure_sweep(int count, int64_t interval_ms)
 int main(int argc, char **argv)
 {
   bool quick = is_quick(argc, argv);
-  int rounds = quick ? QUICK_ROUNDS : ROUNDS, many = quick ? QUICK_MANY : MANY;
+  int rounds = quick ? QUICK_ROUNDS : ROUNDS, rounds_many = quick ? QUICK_ROUNDS : ROUNDS_MANY;
+  int many = quick ? QUICK_MANY : MANY;
   struct registry registry;
   pin_to(CLIENT_CPU);
-  open_registry(&registry, many, CPOOL_OFF);
+  open_registry(&registry, CPOOL_LOOP_MANUAL, many, CPOOL_OFF);
   grow_to(&registry, FEW);
   measure_registry(&registry, rounds);
   measure_elsewhere(&registry, rounds);
   grow_to(&registry, many);
-  measure_registry(&registry, rounds);
-  measure_elsewhere(&registry, rounds);
+  measure_registry(&registry, rounds_many);
+  measure_elsewhere(&registry, rounds_many);
   report("the longest call among those that added them", "<= 1000 us", registry.longest_us <= LONGEST_US, "%.1f us",
          registry.longest_us);
   close_registry(&registry);
