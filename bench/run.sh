@@ -42,7 +42,7 @@ quietly cmake -S "$root" -B "$build" ${generator[@]+"${generator[@]}"} -DCMAKE_B
   -DCPOOL_BUILD_TESTS=OFF -DCPOOL_BUILD_EXAMPLES=OFF -DCPOOL_BUILD_BENCH=ON || exit 1
 
 # In the order of the table. client and textbook are run by requests, ws_library and ws_textbook by ws.
-names=(requests burst stream session stats memory handoff sse admission ws)
+names=(requests burst stream session stats memory handoff sse admission ws ws_registry ws_peers)
 [ ! -e "$root/bench/storm.c" ] || names+=(storm)
 targets=(bench_client bench_textbook bench_ws_library bench_ws_textbook)
 for name in "${names[@]}"; do targets+=("bench_$name"); done
@@ -102,7 +102,7 @@ A ratio is of two runs that followed one another; its median is shown, with leas
 is bench/textbook.c: libcurl's documented multi + epoll pattern, easy handles kept, no time-outs, no limits, no
 statistics. Both sides send the same bytes and collect head and body of each answer. Of WebSockets it is bench/ws_textbook.c:
 a server as libwebsockets' examples write it, on CPU 1 as ours is; its clients are on CPU 0, and CPU is that of the server's
-process. Each program's first lines say what it counts.
+process. bench/ws_registry.c and bench/ws_peers.c measure ours alone. Each program's first lines say what it counts.
 END
 }
 
