@@ -2,8 +2,9 @@
  *
  *   bench_ws_library echo|publish RECEIVE_BUFFER_BYTES (0: the default)
  *
- * Prints its port; then, for each line that comes on its standard input, what the C library's heap holds in bytes, and by
- * how much the last published text made it grow before any of it was sent. Ends with its input. */
+ * Prints its port; then, for each line that comes on its standard input, what the C library's heap holds in bytes, by how
+ * much the last published text made it grow before any of it was sent, and what the manager has counted for that. Ends with
+ * its input. */
 #include "measure.h"
 
 #include <malloc.h>
@@ -11,11 +12,13 @@
 
 #include <cpool.h>
 
+#include "ws/manager.h"
+
 enum { MOST_CONNECTIONS = 16384 };
 
 static cpool_ws *manager; /* set before anybody can connect */
 static bool publishes;
-static _Atomic long long growth_bytes;
+static _Atomic long long growth_bytes, counted_bytes;
 
 static long long heap_bytes(void)
 {
@@ -27,11 +30,13 @@ static long long heap_bytes(void)
 static void publish(const cpool_event *event)
 {
   bool measures = event->ws_kind == CPOOL_WS_TEXT;
-  long long before = measures ? heap_bytes() : 0;
+  long long before = measures ? heap_bytes() : 0, counted = atomic_load(&manager->queued_bytes);
   if (cpool_ws_publish(manager, NULL, event->ws_kind, event->data, event->len) != CPOOL_OK)
     give_up("ws_library: a message is not published");
-  if (measures)
-    atomic_store(&growth_bytes, heap_bytes() - before);
+  if (!measures)
+    return;
+  atomic_store(&growth_bytes, heap_bytes() - before);
+  atomic_store(&counted_bytes, atomic_load(&manager->queued_bytes) - counted);
 }
 
 static void on_event(const cpool_event *event)
@@ -68,7 +73,7 @@ int main(int argc, char **argv)
   printf("%d\n", port);
   fflush(stdout);
   while (fgets(line, sizeof line, stdin) != NULL) {
-    printf("%lld %lld\n", heap_bytes(), atomic_load(&growth_bytes));
+    printf("%lld %lld %lld\n", heap_bytes(), atomic_load(&growth_bytes), atomic_load(&counted_bytes));
     fflush(stdout);
   }
   return cpool_ws_close(manager, 0) == CPOOL_OK ? 0 : 1;
