@@ -41,10 +41,10 @@ generator=()
 quietly cmake -S "$root" -B "$build" ${generator[@]+"${generator[@]}"} -DCMAKE_BUILD_TYPE=Release \
   -DCPOOL_BUILD_TESTS=OFF -DCPOOL_BUILD_EXAMPLES=OFF -DCPOOL_BUILD_BENCH=ON || exit 1
 
-# In the order of the table. client and textbook are run by requests.
-names=(requests burst stream session stats memory handoff sse admission)
+# In the order of the table. client and textbook are run by requests, ws_library and ws_textbook by ws.
+names=(requests burst stream session stats memory handoff sse admission ws ws_registry ws_peers)
 [ ! -e "$root/bench/storm.c" ] || names+=(storm)
-targets=(bench_client bench_textbook)
+targets=(bench_client bench_textbook bench_ws_library bench_ws_textbook)
 for name in "${names[@]}"; do targets+=("bench_$name"); done
 quietly cmake --build "$build" --parallel "$(nproc)" --target "${targets[@]}" || exit 1
 
@@ -77,7 +77,8 @@ version_of() { pkg-config --modversion "$1"; }
 machine() {
   printf 'CPU: %s, %s of them; ' "$(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -n 1)" "$(nproc)"
   printf 'kernel %s; ' "$(uname -r)"
-  printf 'libcurl %s, libuv %s, ' "$(version_of libcurl)" "$(version_of libuv)"
+  printf 'libcurl %s, libwebsockets %s, libuv %s, ' "$(version_of libcurl)" "$(version_of libwebsockets)" \
+    "$(version_of libuv)"
   printf 'c-ares %s, OpenSSL %s; ' "$(version_of libcares)" "$(version_of openssl)"
   printf 'nginx %s; ' "$(nginx -v 2>&1 | sed 's,.*/,,; s, .*,,')"
   printf '%s\n' "$(cc --version | head -n 1)"
@@ -99,8 +100,9 @@ Machine: $(machine).
 The client's threads are on CPU 0, nginx or another peer on CPU 1. CPU is user and system time of the client's process.
 A ratio is of two runs that followed one another; its median is shown, with least and most of the rounds. The textbook
 is bench/textbook.c: libcurl's documented multi + epoll pattern, easy handles kept, no time-outs, no limits, no
-statistics. Both sides send the same bytes and collect head and body of each answer. Each program's first lines say what
-it counts.
+statistics. Both sides send the same bytes and collect head and body of each answer. Of WebSockets it is bench/ws_textbook.c:
+a server as libwebsockets' examples write it, on CPU 1 as ours is; its clients are on CPU 0, and CPU is that of the server's
+process. bench/ws_registry.c and bench/ws_peers.c measure ours alone. Each program's first lines say what it counts.
 END
 }
 

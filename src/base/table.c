@@ -1,10 +1,11 @@
 /* table: chained buckets under SipHash-1-3, doubled in small steps
  *
  * The array doubles when there is more than one entry per bucket. The old array is then emptied MOVES buckets per
- * insertion, in order: old buckets below `moved` are empty, and their entries live in the new array; all others,
+ * insertion, from its end: the last `moved` old buckets are empty, and their entries live in the new array; all others,
  * the newly inserted too, still live in the old one. So a hash names exactly one chain at any time, and a look-up
  * during growth costs one comparison more. From n to 2n entries takes n insertions at least, so that the old array
- * of n buckets is empty long before the next doubling. The table never shrinks. */
+ * of n buckets is empty long before the next doubling. What is empty of it is given back in steps of GIVE_BACK buckets: the
+ * kernel takes about a millisecond for four megabytes at once. The table never shrinks. */
 #include "base/table.h"
 
 #include <assert.h>
@@ -18,7 +19,7 @@
 
 #include "base/memory.h"
 
-enum { FIRST_BUCKETS = 16, MOVES = 4 };
+enum { FIRST_BUCKETS = 16, MOVES = 4, GIVE_BACK = 16384 };
 
 /* ---- SipHash (Aumasson, Bernstein 2012), one compression round per word and three to finish ---- */
 
@@ -115,7 +116,7 @@ void cpool__table_fini(struct cpool__table *table)
 /* The one chain that entries of this hash live in. */
 static inline struct cpool__table_entry **chain_of(const struct cpool__table *table, uint64_t hash)
 {
-  if (table->old_buckets != NULL && ((size_t) hash & table->old_mask) >= table->moved)
+  if (table->old_buckets != NULL && ((size_t) hash & table->old_mask) + table->moved <= table->old_mask)
     return &table->old_buckets[(size_t) hash & table->old_mask];
   return &table->buckets[(size_t) hash & table->mask];
 }
@@ -123,7 +124,7 @@ static inline struct cpool__table_entry **chain_of(const struct cpool__table *ta
 static void move_some(struct cpool__table *table)
 {
   for (int i = 0; i < MOVES && table->moved <= table->old_mask; i++) {
-    struct cpool__table_entry *entry = table->old_buckets[table->moved];
+    struct cpool__table_entry *entry = table->old_buckets[table->old_mask - table->moved];
     table->moved++;
     while (entry != NULL) {
       struct cpool__table_entry *next = entry->next;
@@ -137,6 +138,12 @@ static void move_some(struct cpool__table *table)
     cpool__free(table->old_buckets);
     table->old_buckets = NULL;
     table->old_mask = table->moved = 0;
+  } else if (table->moved % GIVE_BACK == 0) {
+    size_t left = table->old_mask + 1 - table->moved;
+    struct cpool__table_entry **smaller =
+        cpool__realloc(table->old_buckets, left * sizeof(struct cpool__table_entry *));
+    if (smaller != NULL)
+      table->old_buckets = smaller;
   }
 }
 
@@ -213,16 +220,17 @@ struct cpool__table_entry *cpool__table_next(struct cpool__table *table, struct 
   /* The order: what the old array still holds, then the new array. */
   size_t new_from = 0;
   bool in_old = table->old_buckets != NULL;
-  size_t old_from = table->moved;
+  size_t old_from = 0;
   if (after != NULL) {
     size_t old_at = (size_t) after->hash & table->old_mask;
-    if (in_old && old_at >= table->moved) {
+    if (in_old && old_at + table->moved <= table->old_mask) {
       old_from = old_at + 1;
     } else {
       in_old = false;
       new_from = ((size_t) after->hash & table->mask) + 1;
     }
   }
-  struct cpool__table_entry *entry = in_old ? first_from(table->old_buckets, old_from, table->old_mask) : NULL;
+  struct cpool__table_entry *entry =
+      in_old ? first_from(table->old_buckets, old_from, table->old_mask - table->moved) : NULL;
   return entry != NULL ? entry : first_from(table->buckets, new_from, table->mask);
 }

@@ -14,7 +14,8 @@
 static int same_id(const struct cpool__table_entry *entry, const void *key, size_t len)
 {
   const struct cpool__ws_conn *conn = cpool__container_of(entry, const struct cpool__ws_conn, by_id);
-  return conn->id_len == len && memcmp(conn->id, key, len) == 0;
+  const char *id = len < sizeof conn->short_id ? conn->short_id : conn->id; /* the address needs no look at memory */
+  return conn->id_len == len && memcmp(id, key, len) == 0;
 }
 
 cpool__table_equal_fn *const cpool__ws_same_id = same_id;
@@ -120,7 +121,8 @@ void cpool__ws_conn_drop(struct cpool__ws_conn *conn)
 {
   if (atomic_fetch_sub_explicit(&conn->refs, 1, memory_order_acq_rel) > 1)
     return;
-  cpool__free(conn->id);
+  if (conn->id != conn->short_id)
+    cpool__free(conn->id);
   cpool__free(conn->peer_text);
   cpool__ws_upgrade_free(conn->upgrade);
   cpool__dialled_free(conn->dialled);
@@ -157,13 +159,15 @@ int cpool__ws_conn_register(struct cpool__ws_conn *conn, const char *id, void *u
     return CPOOL_EEXIST;
   if (entry == NULL && ws->registered_count >= ws->options.max_connections)
     return CPOOL_EFULL;
-  char *own = cpool__strdup(id);
+  char *own = len < sizeof conn->short_id ? conn->short_id : cpool__malloc(len + 1);
   if (own == NULL)
     return CPOOL_ENOMEM;
   if (entry != NULL)
     cpool__ws_conn_close(cpool__container_of(entry, struct cpool__ws_conn, by_id), CPOOL_WS_REPLACED, 4001, NULL);
   pthread_mutex_lock(&ws->lock);
-  cpool__free(conn->id);
+  if (conn->id != conn->short_id)
+    cpool__free(conn->id);
+  memcpy(own, id, len + 1);
   conn->id = own;
   conn->id_len = len;
   bool inserted = cpool__table_insert(&ws->by_id, &conn->by_id, own, len) == 0;

@@ -32,17 +32,20 @@ struct cpool__message;
 struct cpool__upgrade;
 
 struct cpool__ws_conn {
+  /* what a look-up by id needs, in a line of memory or two */
   struct cpool__table_entry by_id;
-  cpool_ws *ws;
   cpool_conn handle;
+  char *id; /* NULL: none yet; short_id, or a block of its own */
+  size_t id_len;
+  char short_id[24]; /* those that are handles in decimal fit */
+
+  cpool_ws *ws;
   struct cpool__link link;
   struct cpool__wire wire;
   struct cpool__timer timer;        /* the earliest time at which something of it may be due */
   struct cpool__listener *listener; /* NULL: dialled, external, or the host's */
   struct cpool__dialled *dialled;   /* NULL: not dialled */
   struct cpool__hosted *hosted;     /* the host's: its entry in the manager's table */
-  char *id;                         /* NULL: none yet */
-  size_t id_len;
   void *user;
 
   /* any thread: the loop alone writes, but for what is said */

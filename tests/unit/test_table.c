@@ -14,7 +14,7 @@
 #include "base/memory.h"
 #include "base/table.h"
 
-enum { ITEMS = 20000, OPERATIONS = 200000 };
+enum { ITEMS = 90000, SOME = 20000, OPERATIONS = 200000 };
 
 struct item {
   struct cpool__table_entry entry;
@@ -26,7 +26,7 @@ struct fixture {
   struct cpool__table table;
   struct item items[ITEMS];
   long blocks; /* allocated through the hook, not freed yet */
-  long asked;
+  long asked, made_smaller;
   bool refuse;
 };
 
@@ -56,6 +56,7 @@ static void *hook(void *context, void *ptr, size_t size)
   if (f->refuse)
     return NULL;
   f->blocks += ptr == NULL;
+  f->made_smaller += ptr != NULL;
   return realloc(ptr, size);
 }
 
@@ -255,6 +256,39 @@ static void no_insertion_moves_more_than_a_few_buckets(void **state)
   assert_true(f->table.mask + 1 >= ITEMS / 2);
 }
 
+/* From `from` until the old array is gone. */
+static int grow_through(struct fixture *f, int from)
+{
+  int i = from;
+  assert_int_equal(insert(f, i), 0);
+  assert_non_null(f->table.old_buckets);
+  for (i++; f->table.old_buckets != NULL; i++) {
+    assert_int_equal(insert(f, i), 0);
+    assert_ptr_equal(find(f, i / 2), &f->items[i / 2]);
+  }
+  return i;
+}
+
+static void a_large_old_array_is_given_back_in_steps(void **state)
+{
+  struct fixture *f = *state;
+  for (int i = 0; i < 32768; i++)
+    assert_int_equal(insert(f, i), 0);
+  assert_int_equal(insert(f, 32768), 0);
+  f->refuse = true; /* then it stays whole */
+  int count = grow_through(f, 32769);
+  f->refuse = false;
+  assert_int_equal(f->made_smaller, 0);
+  check_walk(f);
+  for (int i = count; i < 65536; i++)
+    assert_int_equal(insert(f, i), 0);
+  count = grow_through(f, 65536);
+  assert_int_equal(f->made_smaller, 3);
+  check_walk(f);
+  for (int i = 0; i < count; i++)
+    assert_ptr_equal(find(f, i), &f->items[i]);
+}
+
 static void shortage_at_the_first_insertion_is_told(void **state)
 {
   struct fixture *f = *state;
@@ -314,7 +348,7 @@ static void agrees_with_a_plain_set(void **state)
     random = random * UINT64_C(6364136223846793005) + 1442695040888963407;
     /* Tides: some thousands of operations that mostly insert, then as many that mostly remove. */
     bool rising = op / 12000 % 2 == 0;
-    int i = (int) (random >> 33) % ITEMS;
+    int i = (int) (random >> 33) % SOME;
     struct item *item = &f->items[i];
     bool insert_now = (random >> 20) % 8 < (rising ? 7u : 2u);
     if (insert_now && !item->in)
@@ -322,7 +356,7 @@ static void agrees_with_a_plain_set(void **state)
     else if (!insert_now && item->in)
       drop(f, i);
     assert_ptr_equal(find(f, i), item->in ? item : NULL);
-    int j = (int) (random >> 7 & 0xffff) % ITEMS;
+    int j = (int) (random >> 7 & 0xffff) % SOME;
     assert_ptr_equal(find(f, j), f->items[j].in ? &f->items[j] : NULL);
     f->refuse = (random >> 50) % 4 == 0 && f->table.buckets != NULL;
     if (op % 997 == 0)
@@ -342,6 +376,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(keys_are_bytes_of_a_given_length, setup, teardown),
       cmocka_unit_test_setup_teardown(keys_are_compared_only_when_the_whole_hash_agrees, setup, teardown),
       cmocka_unit_test_setup_teardown(no_insertion_moves_more_than_a_few_buckets, setup, teardown),
+      cmocka_unit_test_setup_teardown(a_large_old_array_is_given_back_in_steps, setup, teardown),
       cmocka_unit_test_setup_teardown(shortage_at_the_first_insertion_is_told, setup, teardown),
       cmocka_unit_test_setup_teardown(shortage_later_only_puts_growth_off, setup, teardown),
       cmocka_unit_test_setup_teardown(a_walk_may_remove_behind_itself, setup, teardown),
