@@ -32,6 +32,7 @@ struct cpool__upgrade {
   struct cpool__ws_conn *conn; /* NULL: not delivered yet */
   cpool_ws_upgrade what;
   struct cpool__buffer texts;
+  char remote[CPOOL__ADDRESS_TEXT];
   int field_count;
   struct field fields[];
 };
@@ -83,6 +84,7 @@ static struct cpool__upgrade *upgrade_new(struct cpool__ws_conn *conn)
       goto failed;
     upgrade->fields[count++].name = name;
   }
+  cpool__ws_conn_remote(conn, upgrade->remote);
   upgrade->field_count = count;
   for (int i = 0; i < count; i++)
     upgrade->fields[i].value = upgrade->texts.data + places[3 + i];
@@ -92,7 +94,7 @@ static struct cpool__upgrade *upgrade_new(struct cpool__ws_conn *conn)
                                      .subprotocols = upgrade->texts.data + places[2],
                                      .host = "",
                                      .origin = "",
-                                     .remote_address = conn->remote_address,
+                                     .remote_address = upgrade->remote,
                                      .tls = conn->tls};
   for (int i = 0; i < count; i++) {
     if (strcmp(upgrade->fields[i].name, "host") == 0)

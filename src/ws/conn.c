@@ -2,6 +2,7 @@
 #include "ws/conn.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -54,8 +55,8 @@ void cpool__ws_conn_move(struct cpool__ws_conn *conn, int to)
   static const char *const names[] = {"waiting", "handshake", "undecided", "open", "closing", "gone"};
   int from = cpool__ws_phase(conn);
   assert(legal[from] & 1u << to);
-  cpool__log(cpool__runtime_log(conn->ws->rt), CPOOL_LOG_DEBUG, "ws", "%llu %s: %s -> %s",
-             (unsigned long long) conn->handle, conn->remote_address, names[from], names[to]);
+  cpool__log(cpool__runtime_log(conn->ws->rt), CPOOL_LOG_DEBUG, "ws", "%llu: %s -> %s",
+             (unsigned long long) conn->handle, names[from], names[to]);
   (*gauge_of(conn->ws, from))--;
   int32_t *gauge = gauge_of(conn->ws, to);
   if (gauge != NULL)
@@ -73,11 +74,22 @@ static void event_released(struct cpool__event *event)
   cpool__ws_conn_drop(cpool__container_of(event, struct cpool__ws_conn, closed));
 }
 
-static void drained_released(struct cpool__event *event)
+void cpool__ws_conn_set_remote(struct cpool__ws_conn *conn, const struct cpool__address *address)
 {
-  struct cpool__ws_conn *conn = cpool__container_of(event, struct cpool__ws_conn, drained);
-  atomic_store(&conn->drained_out, false);
-  cpool__ws_conn_drop(conn);
+  pthread_mutex_lock(&conn->ws->lock);
+  conn->remote = *address;
+  pthread_mutex_unlock(&conn->ws->lock);
+}
+
+void cpool__ws_conn_remote(struct cpool__ws_conn *conn, char out[CPOOL__ADDRESS_TEXT])
+{
+  pthread_mutex_lock(&conn->ws->lock);
+  struct cpool__address remote = conn->remote;
+  pthread_mutex_unlock(&conn->ws->lock);
+  if (remote.len != 0)
+    cpool__address_text(&remote, out);
+  else
+    snprintf(out, CPOOL__ADDRESS_TEXT, "unix");
 }
 
 struct cpool__ws_conn *cpool__ws_conn_new(cpool_ws *ws, int phase)
@@ -100,10 +112,6 @@ struct cpool__ws_conn *cpool__ws_conn_new(cpool_ws *ws, int phase)
   atomic_init(&conn->heard_ms, conn->opened_ms);
   cpool__list_init(&conn->held);
   cpool__list_init(&conn->memberships);
-  conn->closed.release = event_released;
-  conn->closed.bytes = sizeof *conn;
-  conn->drained.release = drained_released;
-  conn->drained.bytes = sizeof conn->drained;
   conn->user = ws->options.user;
   cpool__list_push_back(&ws->conns, &conn->link);
   (*gauge_of(ws, phase))++;
@@ -238,6 +246,12 @@ static struct cpool__ws_note *note_new(struct cpool__ws_conn *conn, const char *
   return note;
 }
 
+static void drained_released(struct cpool__event *event)
+{
+  atomic_store(&cpool__container_of(event, struct cpool__ws_note, event)->conn->drained_out, false);
+  note_released(event);
+}
+
 bool cpool__ws_conn_note(struct cpool__ws_conn *conn, int kind, const char *text)
 {
   struct cpool__ws_note *note = note_new(conn, text);
@@ -282,10 +296,15 @@ void cpool__ws_conn_drained(struct cpool__ws_conn *conn)
   if (!atomic_load(&conn->wants_drained) || cpool__ws_phase(conn) != CPOOL__WS_UP || conn->reason != 0 ||
       atomic_load(&conn->drained_out) || !cpool__ws_half_empty(conn))
     return;
+  struct cpool__ws_note *note = note_new(conn, NULL);
+  if (note == NULL) { /* who waits for it would wait for ever */
+    cpool__ws_conn_cut(conn, CPOOL_WS_NO_MEMORY);
+    return;
+  }
   atomic_store(&conn->wants_drained, false);
   atomic_store(&conn->drained_out, true);
-  conn->drained.counted = false;
-  cpool__ws_conn_deliver(conn, &conn->drained, CPOOL_EVENT_WS_DRAINED);
+  note->event.release = drained_released;
+  cpool__ws_conn_deliver(conn, &note->event, CPOOL_EVENT_WS_DRAINED);
 }
 
 /* --------------------------------------------------------------------------------------------------------------- end */
@@ -406,6 +425,7 @@ void cpool__ws_conn_gone(struct cpool__ws_conn *conn)
   pthread_mutex_unlock(&ws->lock);
   count_end(conn);
   if (conn->told) {
+    conn->closed = (struct cpool__event){.release = event_released, .bytes = sizeof *conn};
     describe_end(conn, &conn->closed.event);
     conn->closed.event.data = end_text(conn);
     conn->closed.event.len = strlen(end_text(conn));

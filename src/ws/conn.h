@@ -14,6 +14,7 @@
 
 #include "base/wheel.h"
 #include "core/water.h"
+#include "dns/address.h"
 #include "ws/backlog.h"
 #include "ws/manager.h"
 
@@ -42,7 +43,6 @@ struct cpool__ws_conn {
   cpool_ws *ws;
   struct cpool__link link;
   struct cpool__wire wire;
-  struct cpool__timer timer;        /* the earliest time at which something of it may be due */
   struct cpool__listener *listener; /* NULL: dialled, external, or the host's */
   struct cpool__dialled *dialled;   /* NULL: not dialled */
   struct cpool__hosted *hosted;     /* the host's: its entry in the manager's table */
@@ -62,8 +62,7 @@ struct cpool__ws_conn {
   /* loop thread */
   uint8_t reason; /* enum cpool_ws_reason, once it is known; 0 */
   bool registered, external, tls;
-  bool told;    /* the caller knows of it, and will hear of its end */
-  bool refused; /* by the caller, with refuse_status */
+  bool told; /* the caller knows of it, and will hear of its end */
   bool close_sent;
   bool paused, wants_pause; /* reading: as it is, as it shall be */
   bool waits_at_mark;       /* of the queue; the waiter then holds it */
@@ -76,16 +75,21 @@ struct cpool__ws_conn {
   uint64_t deadline_ms; /* of the handshake, the decision, the pong or the close */
   uint64_t expires_ms;  /* 0: never */
   uint64_t pinged_us, nonce;
-  struct cpool__link flush_link, settle_link;
-  struct cpool__backlog backlog;
-  size_t held_bytes;               /* of what was written, at most so much is with libwebsockets yet */
-  struct cpool__upgrade *upgrade;  /* what it asks for, until that is with the caller */
-  struct cpool__message *incoming; /* the message that comes in */
-  struct cpool__list held;         /* whole ones that came before the caller has accepted */
-  struct cpool__list memberships;
-  struct cpool__water_waiter waiter;   /* at the queue's low mark */
-  struct cpool__event closed, drained; /* embedded, so that their delivery cannot fail */
-  char remote_address[64];
+  size_t held_bytes;                 /* of what was written, at most so much is with libwebsockets yet */
+  struct cpool__upgrade *upgrade;    /* what it asks for, until that is with the caller */
+  struct cpool__message *incoming;   /* the message that comes in */
+  struct cpool__water_waiter waiter; /* at the queue's low mark */
+  struct cpool__address remote;      /* under the manager's lock; len 0: none */
+  union {
+    struct {                     /* until it is GONE */
+      struct cpool__timer timer; /* the earliest time at which something of it may be due */
+      struct cpool__link flush_link, settle_link;
+      struct cpool__backlog backlog;
+      struct cpool__list held; /* whole messages that came before the caller has accepted */
+      struct cpool__list memberships;
+    };
+    struct cpool__event closed; /* from then on: in the connection, so that its delivery cannot fail */
+  };
 };
 
 /* An event that is made for one delivery. */
@@ -111,6 +115,10 @@ struct cpool__ws_conn *cpool__ws_conn_of(cpool_ws *ws, cpool_conn handle);
 /* Any thread: held for the caller, who drops it. NULL: gone. */
 struct cpool__ws_conn *cpool__ws_conn_borrow(cpool_ws *ws, cpool_conn handle);
 void cpool__ws_conn_move(struct cpool__ws_conn *conn, int to);
+/* Loop thread: who the peer is. */
+void cpool__ws_conn_set_remote(struct cpool__ws_conn *conn, const struct cpool__address *address);
+/* Any thread: "192.0.2.1:443", or "unix". */
+void cpool__ws_conn_remote(struct cpool__ws_conn *conn, char out[CPOOL__ADDRESS_TEXT]);
 
 /* Loop thread: an id, and with it a place. CPOOL_OK, CPOOL_EEXIST, CPOOL_EFULL or CPOOL_ENOMEM, not recorded. The one
  * that is replaced is closed. */

@@ -27,7 +27,8 @@ static void on_command(struct cpool__msg *msg)
 {
   struct command *command = cpool__container_of(msg, struct command, msg);
   cpool_ws *ws = command->conn->ws;
-  if (command->fn(command->conn, command) != CPOOL_OK) /* it ended meanwhile */
+  bool gone = cpool__ws_phase(command->conn) == CPOOL__WS_GONE;
+  if (gone || command->fn(command->conn, command) != CPOOL_OK) /* it ended meanwhile */
     cpool__frame_drop(command->frame);
   cpool__ws_conn_drop(command->conn);
   cpool__free(command);

@@ -190,7 +190,7 @@ static void on_dialled(struct cpool__dial *dial)
   }
   conn->ws->dial_sockets--; /* one of those that are open from here on */
   dialled->peer = dial->result.peer;
-  cpool__address_text(&dial->result.address, conn->remote_address);
+  cpool__ws_conn_set_remote(conn, &dial->result.address);
   if (dialled->plan->tunnel == NULL) {
     hand_over(attempt, dial->result.fd);
     return;

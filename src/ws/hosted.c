@@ -79,7 +79,9 @@ int cpool_ws_add(cpool_ws *ws, const char *id, void *user, struct lws *wsi, cpoo
     return cpool__ws_refuse_place("ws_add", rc, ws, id);
   }
   conn->wire = wire;
-  cpool__wire_remote(&conn->wire, conn->remote_address, sizeof conn->remote_address);
+  struct cpool__address remote;
+  cpool__wire_remote(&conn->wire, &remote);
+  cpool__ws_conn_set_remote(conn, &remote);
   cpool_conn handle = conn->handle;
   cpool__ws_conn_open(conn, NULL);
   if (out != NULL)

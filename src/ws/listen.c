@@ -78,23 +78,12 @@ static void uncount_address(cpool_ws *ws, const char *text)
   cpool__free(own);
 }
 
-static void host_of(const struct cpool__ws_conn *conn, char text[CPOOL__ADDRESS_TEXT])
-{
-  const char *from = conn->remote_address;
-  const char *end = strrchr(from, ':');
-  if (*from == '[') {
-    from++;
-    end--;
-  }
-  snprintf(text, CPOOL__ADDRESS_TEXT, "%.*s", (int) (end - from), from);
-}
-
 void cpool__listener_left(struct cpool__ws_conn *conn)
 {
   char text[CPOOL__ADDRESS_TEXT];
   if (conn->listener == NULL || conn->listener->max_per_address == 0)
     return;
-  host_of(conn, text);
+  cpool__address_host_text(&conn->remote, text);
   uncount_address(conn->ws, text);
 }
 
@@ -123,7 +112,7 @@ static struct cpool__ws_conn *take_client(struct cpool__listener *listener, int 
       uncount_address(ws, text);
     return NULL;
   }
-  cpool__address_text(address, conn->remote_address);
+  cpool__ws_conn_set_remote(conn, address);
   conn->listener = listener;
   conn->tls = listener->tls;
   conn->deadline_ms = conn->opened_ms + (uint64_t) ws->options.handshake_timeout_ms;

@@ -493,14 +493,12 @@ void cpool__wire_cut(struct cpool__wire *wire)
     shutdown(fd, SHUT_RDWR);
 }
 
-void cpool__wire_remote(struct cpool__wire *wire, char *out, size_t size)
+void cpool__wire_remote(struct cpool__wire *wire, struct cpool__address *out)
 {
-  struct cpool__address address = {.len = sizeof address.sock};
-  char text[CPOOL__ADDRESS_TEXT] = "unix";
-  if (getpeername(cpool__wire_fd(wire), &address.sock.any, &address.len) == 0 &&
-      address.sock.any.sa_family != AF_UNIX) {
-    cpool__address_unmap(&address);
-    cpool__address_text(&address, text);
-  }
-  snprintf(out, size, "%s", text);
+  *out = (struct cpool__address){.len = sizeof out->sock};
+  if (getpeername(cpool__wire_fd(wire), &out->sock.any, &out->len) == 0 &&
+      (out->sock.any.sa_family == AF_INET || out->sock.any.sa_family == AF_INET6))
+    cpool__address_unmap(out);
+  else
+    out->len = 0;
 }

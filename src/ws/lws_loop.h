@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <cpool.h>
 
+struct cpool__address;
 struct lws;
 
 /* A socket; embedded in the connection, which is its owner. */
@@ -80,7 +81,7 @@ int cpool__wire_dial(struct cpool__wire *wire, struct cpool__gate *gate, int fd,
 
 /* A connection of another context on the same loop, whose callbacks come by cpool__wires_event. False: not by HTTP/1.1. */
 bool cpool__wire_host(struct cpool__wire *wire, struct lws *wsi);
-void cpool__wire_remote(struct cpool__wire *wire, char *out, size_t size); /* the peer's address and port, as text */
+void cpool__wire_remote(struct cpool__wire *wire, struct cpool__address *out); /* len 0: not by IP */
 /* What the callback has to return. */
 int cpool__wires_event(struct cpool__wires *wires, struct cpool__wire *wire, struct lws *wsi, int reason, void *in,
                        size_t len);

@@ -93,7 +93,7 @@ int cpool_ws_get(cpool_ws *ws, cpool_conn handle, cpool_ws_info *out)
                        .bytes_received = atomic_load(&conn->bytes_received),
                        .messages_sent = atomic_load(&conn->messages_sent),
                        .bytes_sent = atomic_load(&conn->bytes_sent)};
-  snprintf(own.remote_address, sizeof own.remote_address, "%s", conn->remote_address);
+  cpool__ws_conn_remote(conn, own.remote_address);
   cpool__ws_conn_drop(conn);
   return cpool__struct_write(out, &own, sizeof own, "cpool_ws_info");
 }
