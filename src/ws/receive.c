@@ -208,6 +208,10 @@ static void settle(struct cpool__ws_conn *conn)
   conn->paused = on;
   conn->ws->paused_count += on ? 1 : -1;
   cpool__wire_pause(&conn->wire, on);
+  if (!on && cpool__ws_phase(conn) == CPOOL__WS_UP && conn->reason == 0) {
+    cpool__ws_conn_heard(conn);
+    cpool__ws_watch(conn);
+  }
 }
 
 void cpool__ws_settle(struct cpool__task *task)

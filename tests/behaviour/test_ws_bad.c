@@ -11,6 +11,26 @@ enum { MESSAGE_BYTES = 65536, QUEUE_BYTES = 100000 };
 #define MASK "\0\0\0\0"
 #define BYTES(text) (text), sizeof(text) - 1
 
+/* Each case is run twice: plain, and over TLS. */
+static struct certs *certs;
+static struct ws_peer_options how;
+
+static int use_tls(void **state)
+{
+  (void) state;
+  certs = certs_new();
+  how.ca_file = certs->ca_file;
+  return 0;
+}
+
+static int drop_tls(void **state)
+{
+  (void) state;
+  certs_free(certs);
+  certs = NULL;
+  return 0;
+}
+
 static int stop(void **state)
 {
   (void) state;
@@ -30,6 +50,10 @@ static void start_with(int on_overflow)
   options.max_send_queue_bytes = QUEUE_BYTES;
   options.on_overflow = on_overflow;
   listen.decide = CPOOL_OFF;
+  if (certs != NULL) {
+    listen.tls_cert_file = certs->good.cert_file;
+    listen.tls_key_file = certs->good.key_file;
+  }
   ws_start(&options, NULL);
   ws_listen(&listen);
 }
@@ -42,7 +66,7 @@ static void start(void)
 static struct ws_peer *open_one(void)
 {
   int on = 1;
-  struct ws_peer *peer = ws_peer_open(fixture.port, NULL);
+  struct ws_peer *peer = ws_peer_open(fixture.port, &how);
   assert_int_equal(ws_peer_status(peer), 101);
   setsockopt(ws_peer_fd(peer), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   ws_next(CPOOL_EVENT_WS_OPEN);
@@ -97,7 +121,7 @@ static void check_rows(const struct row *rows, size_t count)
   assert_int_equal(before.closed_by_peer, by_peer);
   assert_int_equal(before.closed_lost, lost);
   assert_int_equal(before.messages_received, 0);
-  assert_int_equal(ws_serves_on(NULL).closed, count + 1);
+  assert_int_equal(ws_serves_on(&how).closed, count + 1);
 }
 
 /* ------------------------------------------------------------------------------------------------------------- frames */
@@ -195,7 +219,7 @@ static void the_largest_message_is_taken_and_one_byte_more_is_not(void **state)
     ws_peer_send(peer, i == 0 ? WS_BINARY : 0, payload, MESSAGE_BYTES / 8);
   ws_peer_send(peer, WS_FIN, payload, MESSAGE_BYTES / 8);
   check_end("frames", peer, 1009, CPOOL_WS_TOO_BIG);
-  ws_serves_on(NULL);
+  ws_serves_on(&how);
 }
 
 /* RFC 6455 wants an end of these, libwebsockets does not look, and no callback can see it. */
@@ -224,7 +248,7 @@ static void frames_that_libwebsockets_takes_against_the_rfc(void **state)
   assert_true(ws_peer_send_raw(peer, BYTES("\x82\x7F\0\0\0\0\0\0\0\0\x82\x82" MASK "hi")));
   assert_string_equal(ws_next(CPOOL_EVENT_WS_MESSAGE)->data, "hi");
   assert_int_equal(leave(peer)->reason, CPOOL_WS_BY_PEER);
-  ws_serves_on(NULL);
+  ws_serves_on(&how);
 }
 
 /* -------------------------------------------------------------------------------------------------------------- texts */
@@ -280,7 +304,7 @@ static void what_is_no_utf8_ends_with_1007_wherever_it_is_cut(void **state)
       }
   assert_int_equal(ws_stats().closed_protocol, count);
   assert_int_equal(ws_stats().messages_received, 0);
-  ws_serves_on(NULL);
+  ws_serves_on(&how);
 }
 
 /* Texts that are right come through, cut anywhere; what went wrong before is not held against what follows. */
@@ -300,7 +324,7 @@ static void what_is_utf8_is_taken_wherever_it_is_cut(void **state)
     assert_int_equal(ws_next(CPOOL_EVENT_WS_MESSAGE)->ws_kind, CPOOL_WS_BINARY);
   }
   assert_int_equal(leave(peer)->reason, CPOOL_WS_BY_PEER);
-  ws_serves_on(NULL);
+  ws_serves_on(&how);
 }
 
 /* It is refused with the first byte that makes it wrong, not at its end. */
@@ -314,7 +338,7 @@ static void a_text_is_refused_before_its_end(void **state)
   peer = open_one();
   assert_true(ws_peer_send(peer, WS_TEXT, "some\xFFthing", 10));
   check_end("the last frame to come", peer, 1007, CPOOL_WS_PROTOCOL);
-  ws_serves_on(NULL);
+  ws_serves_on(&how);
 }
 
 /* ------------------------------------------------------------------------------------------------------------- floods */
@@ -360,7 +384,7 @@ static void empty_fragments_have_an_end(void **state)
   struct seen *closed = leave(peer);
   assert_int_equal(closed->reason, CPOOL_WS_TOO_BIG);
   assert_int_equal(ws_stats().messages_received, 2);
-  ws_serves_on(NULL);
+  ws_serves_on(&how);
   free(fragments);
 }
 
@@ -396,7 +420,7 @@ static void pings_in_masses_are_answered_or_dropped(void **state)
   assert_in_range(read_pongs(peer, "last"), 1, MANY);
   assert_int_equal(ws_stats().messages_received, 1);
   assert_int_equal(leave(peer)->reason, CPOOL_WS_BY_PEER);
-  ws_serves_on(NULL);
+  ws_serves_on(&how);
   free(pings);
 }
 
@@ -414,7 +438,7 @@ static void pongs_in_masses_are_no_answers(void **state)
   assert_in_range(heap_bytes(), 0, before + 1000000);
   assert_int_equal(ws_stats().pongs, 0);
   assert_int_equal(leave(peer)->reason, CPOOL_WS_BY_PEER);
-  ws_serves_on(NULL);
+  ws_serves_on(&how);
   free(pongs);
 }
 
@@ -435,7 +459,7 @@ static void a_peer_that_pings_and_never_reads_costs_nothing(void **state)
   assert_in_range(heap_bytes(), 0, before + 1000000);
   ws_peer_free(peer);
   assert_int_equal(ws_next(CPOOL_EVENT_WS_CLOSED)->reason, CPOOL_WS_LOST);
-  ws_serves_on(NULL);
+  ws_serves_on(&how);
   free(pings);
 }
 
@@ -484,7 +508,7 @@ static void a_peer_that_never_reads_meets_the_overflow_policy(void **state)
   assert_int_equal(seen->kind, CPOOL_EVENT_WS_CLOSED);
   assert_int_equal(seen->reason, CPOOL_WS_OVERFLOW);
   assert_int_equal(seen->close_code, 1008);
-  ws_serves_on(NULL);
+  ws_serves_on(&how);
   ws_stop();
 
   fixture.react = echo;
@@ -495,7 +519,7 @@ static void a_peer_that_never_reads_meets_the_overflow_policy(void **state)
   assert_true(wait_until(was_refused, NULL, DEADLINE_MS));
   assert_in_range(ws_stats().queued_bytes, 1, QUEUE_BYTES + 2 * BYTES_EACH);
   ws_peer_free(peer);
-  ws_serves_on(NULL);
+  ws_serves_on(&how);
 }
 
 /* --------------------------------------------------------------------------------------------------------------- ends */
@@ -527,7 +551,7 @@ static void resets_at_any_time_are_losses(void **state)
       if (closed->reason != CPOOL_WS_LOST || closed->close_code != 1006)
         fail_msg("%s: reason %d, code %d", rows[i].name, closed->reason, closed->close_code);
     }
-  assert_int_equal(ws_serves_on(NULL).messages_received, 1);
+  assert_int_equal(ws_serves_on(&how).messages_received, 1);
 }
 
 /* It has answered our close with a part of a frame, or with nothing. */
@@ -537,7 +561,7 @@ static void a_reset_in_the_close_keeps_the_callers_reason(void **state)
   static const char *const answers[] = {"", "\x88", "\x88\x82\x01\x02", "\x82\x81\x01"};
   start();
   for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
-    struct ws_peer *peer = ws_peer_open(fixture.port, NULL);
+    struct ws_peer *peer = ws_peer_open(fixture.port, &how);
     cpool_conn conn = ws_next(CPOOL_EVENT_WS_OPEN)->conn;
     assert_int_equal(cpool_ws_remove(fixture.ws, conn, 4000, "bye"), CPOOL_OK);
     struct ws_frame frame = ws_peer_read_past_pings(peer, DEADLINE_MS);
@@ -548,7 +572,7 @@ static void a_reset_in_the_close_keeps_the_callers_reason(void **state)
     assert_int_equal(closed->reason, CPOOL_WS_BY_CALLER);
     assert_int_equal(closed->close_code, 4000);
   }
-  ws_serves_on(NULL);
+  ws_serves_on(&how);
 }
 
 static void nothing_is_heard_behind_a_close(void **state)
@@ -576,7 +600,7 @@ static void nothing_is_heard_behind_a_close(void **state)
     assert_int_equal(closed->reason, CPOOL_WS_BY_PEER);
     assert_int_equal(closed->close_code, 1000);
   }
-  assert_int_equal(ws_serves_on(NULL).messages_received, 1);
+  assert_int_equal(ws_serves_on(&how).messages_received, 1);
 }
 
 /* Reading goes on until its answer comes, but nothing else is heard. */
@@ -584,7 +608,7 @@ static void nothing_is_heard_behind_our_close(void **state)
 {
   (void) state;
   start();
-  struct ws_peer *peer = ws_peer_open(fixture.port, NULL);
+  struct ws_peer *peer = ws_peer_open(fixture.port, &how);
   cpool_conn conn = ws_next(CPOOL_EVENT_WS_OPEN)->conn;
   assert_int_equal(cpool_ws_remove(fixture.ws, conn, 4000, NULL), CPOOL_OK);
   struct ws_frame frame = ws_peer_read_past_pings(peer, DEADLINE_MS);
@@ -598,7 +622,7 @@ static void nothing_is_heard_behind_our_close(void **state)
   struct seen *closed = ws_next(CPOOL_EVENT_WS_CLOSED);
   assert_int_equal(closed->reason, CPOOL_WS_BY_CALLER);
   assert_int_equal(closed->close_code, 4000);
-  assert_int_equal(ws_serves_on(NULL).messages_received, 1);
+  assert_int_equal(ws_serves_on(&how).messages_received, 1);
 }
 
 int main(void)
@@ -622,5 +646,6 @@ int main(void)
       cmocka_unit_test_teardown(nothing_is_heard_behind_a_close, stop),
       cmocka_unit_test_teardown(nothing_is_heard_behind_our_close, stop),
   };
-  return cmocka_run_group_tests(tests, NULL, NULL);
+  int failed_count = cmocka_run_group_tests_name("plain", tests, NULL, NULL);
+  return failed_count + cmocka_run_group_tests_name("over TLS", tests, use_tls, drop_tls);
 }

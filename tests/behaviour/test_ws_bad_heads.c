@@ -293,6 +293,43 @@ static void what_comes_with_the_request_is_heard(void **state)
   free(all);
 }
 
+/* With a queue a client is upgraded first, and nothing of it is looked at before it is accepted. */
+static void what_is_wrong_before_the_decision_ends_it_after(void **state)
+{
+  (void) state;
+  static const struct {
+    const char *bytes;
+    size_t len;
+    int reason, code;
+  } rows[] = {
+#define ROW(text) GET RIGHT "\r\n" text, sizeof(GET RIGHT "\r\n" text) - 1
+      {ROW("\x81\x81\0\0\0\0\xFF"), CPOOL_WS_PROTOCOL, 1007},
+      {ROW("\xC1\x80\0\0\0\0"), CPOOL_WS_PROTOCOL, 1002},
+      {ROW("\x82\xFF\0\0\0\0\xFF\0\0\0\0\0\0\0x"), CPOOL_WS_TOO_BIG, 1009},
+      {ROW("\x88\x82\0\0\0\0\x03\xE9"), CPOOL_WS_BY_PEER, 1001},
+#undef ROW
+  };
+  cpool_ws_options options;
+  cpool_ws_options_init(&options);
+  assert_int_equal(cpool_queue_new(&options.queue, NULL), CPOOL_OK);
+  ws_start(&options, NULL);
+  ws_listen(NULL);
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    int fd = raw_connect(NULL, fixture.port, DEADLINE_MS);
+    assert_int_equal(send(fd, rows[i].bytes, rows[i].len, MSG_NOSIGNAL), rows[i].len);
+    cpool_conn conn = ws_next(CPOOL_EVENT_WS_ACCEPT)->conn;
+    shutdown(fd, SHUT_WR);
+    assert_int_equal(cpool_ws_accept(fixture.ws, conn, "id", NULL), CPOOL_OK);
+    assert_int_equal(ws_next(CPOOL_EVENT_WS_OPEN)->conn, conn);
+    struct seen *closed = ws_next(CPOOL_EVENT_WS_CLOSED);
+    if (closed->reason != rows[i].reason || closed->close_code != rows[i].code)
+      fail_msg("case %zu: reason %d, code %d", i, closed->reason, closed->close_code);
+    close(fd);
+  }
+  fixture.react = accept_all;
+  ws_serves_on(NULL);
+}
+
 /* The second is not looked at: a proxy in front could have taken it for a part of the first. */
 static void what_comes_behind_a_refused_request_is_no_request(void **state)
 {
@@ -444,6 +481,7 @@ int main(void)
       cmocka_unit_test_teardown(heads_that_are_too_large_end_without_an_answer, stop),
       cmocka_unit_test_teardown(a_head_that_drips_ends_at_the_deadline, stop),
       cmocka_unit_test_teardown(what_comes_with_the_request_is_heard, stop),
+      cmocka_unit_test_teardown(what_is_wrong_before_the_decision_ends_it_after, stop),
       cmocka_unit_test_teardown(what_comes_behind_a_refused_request_is_no_request, stop),
       cmocka_unit_test_teardown(resets_before_the_upgrade_leave_nothing, stop),
       cmocka_unit_test_teardown(a_thousand_silent_clients_keep_nobody_out, stop),

@@ -236,6 +236,51 @@ static void ask(const cpool_event *event)
   assert_int_equal(cpool_submit(cpool_http_session(pool), &request, NULL), CPOOL_OK);
 }
 
+static bool somebody_is_gone(void *ctx)
+{
+  (void) ctx;
+  return ws_stats().closed > 0;
+}
+
+static bool nobody_is_paused(void *ctx)
+{
+  (void) ctx;
+  return ws_stats().paused_connections == 0;
+}
+
+/* Its pongs are behind messages that we do not read: that is no silence of its. */
+static void who_is_not_read_is_not_taken_for_dead(void **state)
+{
+  (void) state;
+  enum { BYTES = 5000, MOST = 1000, HEALTH_MS = 100 };
+  static char payload[BYTES];
+  cpool_ws_options options;
+  cpool_ws_listen_options listen;
+  cpool_queue_options marks;
+  cpool_ws_options_init(&options);
+  cpool_ws_listen_options_init(&listen);
+  cpool_queue_options_init(&marks);
+  options.health_check_interval_ms = options.pong_timeout_ms = HEALTH_MS;
+  options.connection_timeout_ms = 3 * HEALTH_MS;
+  marks.high_water_bytes = 10000;
+  listen.decide = CPOOL_OFF;
+  assert_int_equal(cpool_queue_new(&options.queue, &marks), CPOOL_OK);
+  ws_start(&options, NULL);
+  ws_listen(&listen);
+  struct ws_peer *peer = ws_peer_open(fixture.port, NULL);
+  int sent = 0;
+  for (; sent < MOST && ws_stats().paused_connections == 0; sent++)
+    assert_true(ws_peer_send(peer, WS_FIN | WS_BINARY, payload, BYTES));
+  assert_in_range(sent, 2, MOST - 1);
+  assert_false(wait_until(somebody_is_gone, NULL, 6 * HEALTH_MS));
+  ws_next(CPOOL_EVENT_WS_OPEN);
+  for (int i = 0; i < sent; i++)
+    assert_int_equal(ws_next(CPOOL_EVENT_WS_MESSAGE)->len, BYTES);
+  assert_true(wait_until(nobody_is_paused, NULL, DEADLINE_MS));
+  assert_int_equal(ws_next(CPOOL_EVENT_WS_CLOSED)->reason, CPOOL_WS_NO_PONG); /* it answers no ping: now that counts */
+  ws_peer_free(peer);
+}
+
 static void one_loop_serves_both(void **state)
 {
   (void) state;
@@ -313,6 +358,7 @@ int main(void)
       cmocka_unit_test_teardown(a_foreign_loop_by_its_descriptor, stop),
       cmocka_unit_test_teardown(over_tls, stop),
       cmocka_unit_test_teardown(a_queue_that_is_not_emptied_pauses_reading, stop),
+      cmocka_unit_test_teardown(who_is_not_read_is_not_taken_for_dead, stop),
       cmocka_unit_test_teardown(one_loop_serves_both, stop),
       cmocka_unit_test_teardown(any_thread_may_send, stop),
   };
