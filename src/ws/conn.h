@@ -12,7 +12,6 @@
 #define CPOOL_WS_CONN_H
 
 #include "base/wheel.h"
-#include "core/water.h"
 #include "ws/backlog.h"
 #include "ws/manager.h"
 
@@ -21,6 +20,7 @@ enum cpool__ws_phase { CPOOL__WS_HANDSHAKE, CPOOL__WS_UNDECIDED, CPOOL__WS_UP, C
 struct cpool__listener;
 struct cpool__message;
 struct cpool__upgrade;
+struct cpool__ws_pause;
 
 struct cpool__ws_conn {
   struct cpool__table_entry by_id;
@@ -53,7 +53,6 @@ struct cpool__ws_conn {
   bool refused; /* by the caller, with refuse_status */
   bool close_sent;
   bool paused, wants_pause; /* reading: as it is, as it shall be */
-  bool waits_at_mark;       /* of the queue; the waiter then holds it */
   bool unheard;             /* pinged, and nothing has come since */
   int32_t refuse_status;
   int32_t close_code;               /* sent or received first; 0: none yet */
@@ -70,7 +69,7 @@ struct cpool__ws_conn {
   struct cpool__message *incoming; /* the message that comes in */
   struct cpool__list held;         /* whole ones that came before the caller has accepted */
   struct cpool__list memberships;
-  struct cpool__water_waiter waiter;   /* at the queue's low mark */
+  struct cpool__ws_pause *pause;       /* while it waits at the queue's low mark, and then holds it; NULL */
   struct cpool__event closed, drained; /* embedded, so that their delivery cannot fail */
   char remote_address[64];
 };

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "core/water.h"
 #include "ws/conn.h"
 
 enum { FRAGMENT_BYTES = 64 /* that each fragment of a message counts beside its own */ };
@@ -19,6 +20,12 @@ struct cpool__message {
   struct cpool__ws_conn *conn;
   size_t capacity, fragments;
   char data[];
+};
+
+/* Only while a connection waits: thousands of idle ones do not. */
+struct cpool__ws_pause {
+  struct cpool__water_waiter waiter;
+  struct cpool__ws_conn *conn;
 };
 
 /* ---------------------------------------------------------------------------------------------------------- messages */
@@ -92,7 +99,8 @@ void cpool__ws_forget_incoming(struct cpool__ws_conn *conn)
 
 /* Room to take: what the first frame declares; then twice what there is, so that a message of many small frames is not copied
  * with each of them. */
-static size_t wanted(const struct cpool__message *message, size_t have, const struct cpool__wire_piece *piece, size_t cap)
+static size_t wanted(const struct cpool__message *message, size_t have, const struct cpool__wire_piece *piece,
+                     size_t cap)
 {
   size_t now = have + piece->len;
   if (message == NULL)
@@ -144,35 +152,46 @@ void cpool__ws_pause(struct cpool__ws_conn *conn, bool on)
   cpool__runtime_defer(conn->ws->rt, &conn->ws->settle_task);
 }
 
-static void on_low_water(struct cpool__msg *msg)
+static void pause_free(struct cpool__ws_pause *pause)
 {
-  struct cpool__ws_conn *conn = cpool__container_of(msg, struct cpool__ws_conn, waiter.msg);
-  conn->waits_at_mark = false;
-  if (cpool__ws_phase(conn) != CPOOL__WS_GONE)
-    cpool__ws_pause(conn, false);
-  cpool__ws_conn_drop(conn);
+  pause->conn->pause = NULL;
+  cpool__ws_conn_drop(pause->conn);
+  cpool__free(pause);
 }
 
-/* At the queue's mark until it is low. False: it is low already. */
+static void on_low_water(struct cpool__msg *msg)
+{
+  struct cpool__ws_pause *pause = cpool__container_of(msg, struct cpool__ws_pause, waiter.msg);
+  if (cpool__ws_phase(pause->conn) != CPOOL__WS_GONE)
+    cpool__ws_pause(pause->conn, false);
+  pause_free(pause);
+}
+
+/* At the queue's mark until it is low. False: it is low already, or for want of memory the connection is closed. */
 static bool wait_at_mark(struct cpool__ws_conn *conn)
 {
-  if (conn->waits_at_mark)
+  if (conn->pause != NULL)
     return true;
-  conn->waiter.runtime = conn->ws->rt;
-  conn->waiter.msg.fn = on_low_water;
-  if (!cpool__queue_pause(conn->ws->options.queue, &conn->waiter))
+  struct cpool__ws_pause *pause = cpool__calloc(1, sizeof *pause);
+  if (pause == NULL) {
+    cpool__ws_conn_close(conn, CPOOL_WS_NO_MEMORY, 1011, NULL); /* it would fill the queue beyond its mark */
     return false;
+  }
+  pause->conn = conn;
+  pause->waiter.runtime = conn->ws->rt;
+  pause->waiter.msg.fn = on_low_water;
+  conn->pause = pause;
   cpool__ws_conn_hold(conn);
-  conn->waits_at_mark = true;
-  return true;
+  if (cpool__queue_pause(conn->ws->options.queue, &pause->waiter))
+    return true;
+  pause_free(pause);
+  return false;
 }
 
 static void stop_waiting(struct cpool__ws_conn *conn)
 {
-  if (!conn->waits_at_mark || !cpool__queue_unpause(conn->ws->options.queue, &conn->waiter))
-    return; /* its message is on the way, and finds nothing to do */
-  conn->waits_at_mark = false;
-  cpool__ws_conn_drop(conn);
+  if (conn->pause != NULL && cpool__queue_unpause(conn->ws->options.queue, &conn->pause->waiter))
+    pause_free(conn->pause); /* else its message is on the way, and finds nothing to do */
 }
 
 static void settle(struct cpool__ws_conn *conn)
