@@ -117,8 +117,8 @@ static bool received(struct cpool__wire *wire, const struct cpool__wire_piece *p
   size_t cap = (size_t) conn->ws->options.max_message_bytes;
   cpool__ws_conn_heard(conn);
   int phase = cpool__ws_phase(conn);
-  if (phase != CPOOL__WS_UP && phase != CPOOL__WS_UNDECIDED)
-    return true; /* behind our close frame nothing is read */
+  if ((phase != CPOOL__WS_UP && phase != CPOOL__WS_UNDECIDED) || conn->reason != 0)
+    return true; /* behind our close frame, or a cut, nothing is read */
   size_t have = conn->incoming != NULL ? conn->incoming->event.event.len : 0;
   size_t overhead = conn->incoming != NULL ? conn->incoming->fragments * FRAGMENT_BYTES : 0;
   if (piece->len > cap || piece->rest > cap || have + piece->len + piece->rest + overhead > cap + FRAGMENT_BYTES) {
@@ -146,7 +146,7 @@ static bool received(struct cpool__wire *wire, const struct cpool__wire_piece *p
 
 void cpool__ws_pause(struct cpool__ws_conn *conn, bool on)
 {
-  conn->wants_pause = on;
+  conn->wants_pause = on && conn->reason == 0; /* the end of a socket is seen by reading */
   if (!cpool__link_in(&conn->settle_link))
     cpool__list_push_back(&conn->ws->to_settle, &conn->settle_link);
   cpool__runtime_defer(conn->ws->rt, &conn->ws->settle_task);
