@@ -13,7 +13,6 @@
 #define CPOOL_WS_CONN_H
 
 #include "base/wheel.h"
-#include "core/water.h"
 #include "dns/address.h"
 #include "ws/backlog.h"
 #include "ws/manager.h"
@@ -31,6 +30,7 @@ struct cpool__dialled;
 struct cpool__listener;
 struct cpool__message;
 struct cpool__upgrade;
+struct cpool__ws_pause;
 
 struct cpool__ws_conn {
   /* what a look-up by id needs, in a line of memory or two */
@@ -65,7 +65,6 @@ struct cpool__ws_conn {
   bool told; /* the caller knows of it, and will hear of its end */
   bool close_sent;
   bool paused, wants_pause; /* reading: as it is, as it shall be */
-  bool waits_at_mark;       /* of the queue; the waiter then holds it */
   bool unheard;             /* pinged, and nothing has come since */
   int32_t refuse_status;
   int32_t close_code;               /* sent or received first; 0: none yet */
@@ -75,11 +74,11 @@ struct cpool__ws_conn {
   uint64_t deadline_ms; /* of the handshake, the decision, the pong or the close */
   uint64_t expires_ms;  /* 0: never */
   uint64_t pinged_us, nonce;
-  size_t held_bytes;                 /* of what was written, at most so much is with libwebsockets yet */
-  struct cpool__upgrade *upgrade;    /* what it asks for, until that is with the caller */
-  struct cpool__message *incoming;   /* the message that comes in */
-  struct cpool__water_waiter waiter; /* at the queue's low mark */
-  struct cpool__address remote;      /* under the manager's lock; len 0: none */
+  size_t held_bytes;               /* of what was written, at most so much is with libwebsockets yet */
+  struct cpool__upgrade *upgrade;  /* what it asks for, until that is with the caller */
+  struct cpool__message *incoming; /* the message that comes in */
+  struct cpool__ws_pause *pause;   /* while it waits at the queue's low mark, and then holds it; NULL */
+  struct cpool__address remote;    /* under the manager's lock; len 0: none */
   union {
     struct {                     /* until it is GONE */
       struct cpool__timer timer; /* the earliest time at which something of it may be due */
