@@ -100,8 +100,6 @@ struct cpool__ws_conn *cpool__ws_conn_new(cpool_ws *ws, int phase)
   atomic_init(&conn->heard_ms, conn->opened_ms);
   cpool__list_init(&conn->held);
   cpool__list_init(&conn->memberships);
-  conn->closed.release = event_released;
-  conn->closed.bytes = sizeof *conn;
   conn->drained.release = drained_released;
   conn->drained.bytes = sizeof conn->drained;
   conn->user = ws->options.user;
@@ -406,6 +404,7 @@ void cpool__ws_conn_gone(struct cpool__ws_conn *conn)
   pthread_mutex_unlock(&ws->lock);
   count_end(conn);
   if (conn->told) {
+    conn->closed = (struct cpool__event){.bytes = sizeof *conn, .release = event_released};
     describe_end(conn, &conn->closed.event);
     conn->closed.event.data = end_text(conn);
     conn->closed.event.len = strlen(end_text(conn));

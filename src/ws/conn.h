@@ -42,7 +42,6 @@ struct cpool__ws_conn {
   cpool_ws *ws;
   struct cpool__link link;
   struct cpool__wire wire;
-  struct cpool__timer timer;        /* the earliest time at which something of it may be due */
   struct cpool__listener *listener; /* NULL: dialled, external, or the host's */
   struct cpool__dialled *dialled;   /* NULL: not dialled */
   struct cpool__hosted *hosted;     /* the host's: its entry in the manager's table */
@@ -76,15 +75,21 @@ struct cpool__ws_conn {
   uint64_t deadline_ms; /* of the handshake, the decision, the pong or the close */
   uint64_t expires_ms;  /* 0: never */
   uint64_t pinged_us, nonce;
-  struct cpool__link flush_link, settle_link;
-  struct cpool__backlog backlog;
+  union {
+    struct {                     /* until it is gone */
+      struct cpool__timer timer; /* the earliest time at which something of it may be due */
+      struct cpool__link flush_link, settle_link;
+      struct cpool__backlog backlog;
+      struct cpool__list memberships;
+    };
+    struct cpool__event closed; /* from then on; embedded, so that its delivery cannot fail */
+  };
   size_t held_bytes;               /* of what was written, at most so much is with libwebsockets yet */
   struct cpool__upgrade *upgrade;  /* what it asks for, until that is with the caller */
   struct cpool__message *incoming; /* the message that comes in */
   struct cpool__list held;         /* whole ones that came before the caller has accepted */
-  struct cpool__list memberships;
-  struct cpool__water_waiter waiter;   /* at the queue's low mark */
-  struct cpool__event closed, drained; /* embedded, so that their delivery cannot fail */
+  struct cpool__water_waiter waiter; /* at the queue's low mark */
+  struct cpool__event drained;       /* embedded, so that its delivery cannot fail */
   char remote_address[64];
 };
 

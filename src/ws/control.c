@@ -196,7 +196,7 @@ int cpool_ws_touch(cpool_ws *ws, cpool_conn handle)
 static int do_subscribe(struct cpool__ws_conn *conn, const struct command *command)
 {
   bool ends = cpool__ws_phase(conn) > CPOOL__WS_UP || conn->reason != 0;
-  if (ends && !cpool__dialled_returns(conn))
+  if (cpool__ws_phase(conn) == CPOOL__WS_GONE || (ends && !cpool__dialled_returns(conn)))
     return cpool__refuse(CPOOL_ESTALE, CPOOL_LAYER_CALLER, "ws_subscribe: the connection is closing");
   if (cpool__topic_join(conn, command->text, strlen(command->text)) != CPOOL_OK)
     return cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "ws_subscribe: no memory");
@@ -205,7 +205,8 @@ static int do_subscribe(struct cpool__ws_conn *conn, const struct command *comma
 
 static int do_unsubscribe(struct cpool__ws_conn *conn, const struct command *command)
 {
-  cpool__topic_leave(conn, command->text, strlen(command->text));
+  if (cpool__ws_phase(conn) != CPOOL__WS_GONE)
+    cpool__topic_leave(conn, command->text, strlen(command->text));
   return CPOOL_OK;
 }
 
