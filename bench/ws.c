@@ -233,7 +233,7 @@ static void measure_fleets(void)
   double bytes = median(counted, rounds), grown = median(growth, rounds);
   report("memory of that message for each receiver, beside one frame, nothing sent yet", "<= 32 bytes",
          bytes <= NODE_BYTES, "%.1f bytes as the manager counts them; the heap grew by %.1f bytes (%.1f to %.1f)",
-         bytes, median(growth, rounds), growth[0], growth[last]);
+         bytes, grown, growth[0], growth[last]);
   bytes = median(idle, rounds);
   snprintf(question, sizeof question, "memory of an idle accepted connection, %d of them, libwebsockets' included",
            count);
