@@ -68,10 +68,10 @@ static void shed(cpool_ws *ws)
     }
     if (largest == NULL)
       return;
-    cpool__ws_conn_cut(largest, CPOOL_WS_OVERFLOW);
+    cpool__ws_clear_backlog(largest);
     if (largest->close_code == 0)
       largest->close_code = 1008;
-    cpool__ws_clear_backlog(largest);
+    cpool__ws_conn_cut(largest, CPOOL_WS_OVERFLOW);
   }
 }
 
