@@ -36,8 +36,7 @@ struct cpool__ws_conn {
   /* what a look-up by id needs, in a line of memory or two */
   struct cpool__table_entry by_id;
   cpool_conn handle;
-  char *id; /* NULL: none yet; short_id, or a block of its own */
-  size_t id_len;
+  char *id;          /* NULL: none yet; short_id, or a block of its own */
   char short_id[24]; /* those that are handles in decimal fit */
 
   cpool_ws *ws;
@@ -53,10 +52,11 @@ struct cpool__ws_conn {
   _Atomic uint8_t phase;      /* enum cpool__ws_phase */
   _Atomic bool wants_drained; /* any thread: a message had no room: tell when there is */
   _Atomic bool drained_out;   /* the drained event is with its consumer */
+  uint8_t id_len;
   _Atomic int32_t queued_messages; /* any thread: reserved by who sends */
+  _Atomic int32_t round_trip_us;   /* CPOOL_OFF: none yet */
   _Atomic int64_t queued_bytes;    /* the same: payloads that wait */
   _Atomic uint64_t heard_ms;
-  _Atomic int64_t round_trip_us;
   _Atomic uint64_t messages_received, bytes_received, messages_sent, bytes_sent;
 
   /* loop thread */
@@ -66,15 +66,15 @@ struct cpool__ws_conn {
   bool close_sent;
   bool paused, wants_pause; /* reading: as it is, as it shall be */
   bool unheard;             /* pinged, and nothing has come since */
-  int32_t refuse_status;
-  int32_t close_code;               /* sent or received first; 0: none yet */
+  int16_t refuse_status;
+  int16_t close_code;               /* sent or received first; 0: none yet */
   struct cpool__frame *close_frame; /* the caller's; NULL: one is made of the code */
   char *peer_text;                  /* of the close frame that came or goes; NULL: none */
   uint64_t opened_ms;
-  uint64_t deadline_ms; /* of the handshake, the decision, the pong or the close */
-  uint64_t expires_ms;  /* 0: never */
-  uint64_t pinged_us, nonce;
-  size_t held_bytes;               /* of what was written, at most so much is with libwebsockets yet */
+  uint64_t deadline_ms;            /* of the handshake, the decision, the pong or the close */
+  uint64_t expires_ms;             /* 0: never */
+  uint64_t pinged_us;              /* what is asked by its ping; 0: it has answered, or was not asked */
+  uint32_t held_bytes;             /* of what was written, at most so much is with libwebsockets yet */
   struct cpool__upgrade *upgrade;  /* what it asks for, until that is with the caller */
   struct cpool__message *incoming; /* the message that comes in */
   struct cpool__ws_pause *pause;   /* while it waits at the queue's low mark, and then holds it; NULL */
@@ -177,6 +177,8 @@ void cpool__ws_clear_backlog(struct cpool__ws_conn *conn);
 bool cpool__ws_write_frame(struct cpool__ws_conn *conn, const unsigned char *frame, size_t len);
 
 /* sweep.c */
+/* What its ping says, and the pong has to: 8 bytes of ASCII. */
+uint64_t cpool__ws_nonce(const struct cpool__ws_conn *conn);
 /* Sets its timer to what is due next. */
 void cpool__ws_watch(struct cpool__ws_conn *conn);
 

@@ -253,15 +253,15 @@ static void pong(struct cpool__wire *wire, const void *data, size_t len)
   struct cpool__ws_conn *conn = cpool__container_of(wire, struct cpool__ws_conn, wire);
   uint64_t nonce;
   cpool__ws_conn_heard(conn);
-  if (len != sizeof nonce || conn->nonce == 0)
+  if (len != sizeof nonce || conn->pinged_us == 0)
     return;
   memcpy(&nonce, data, sizeof nonce);
-  if (nonce != conn->nonce)
+  if (nonce != cpool__ws_nonce(conn))
     return;
-  conn->nonce = 0;
   conn->ws->now.pongs++;
-  atomic_store_explicit(&conn->round_trip_us, (int64_t) (cpool__runtime_now_us(conn->ws->rt) - conn->pinged_us),
-                        memory_order_relaxed);
+  uint64_t us = cpool__runtime_now_us(conn->ws->rt) - conn->pinged_us;
+  conn->pinged_us = 0;
+  atomic_store_explicit(&conn->round_trip_us, us < INT32_MAX ? (int32_t) us : INT32_MAX, memory_order_relaxed);
   cpool__ws_touch(conn->ws);
 }
 
@@ -290,7 +290,7 @@ static bool peer_closes(struct cpool__wire *wire, const unsigned char *payload, 
     if (conn->reason == 0)
       conn->reason = CPOOL_WS_BY_PEER;
     if (conn->close_code == 0)
-      conn->close_code = code;
+      conn->close_code = (int16_t) code;
     if (len > 2)
       keep_text(conn, payload + 2, len - 2);
     return true;
@@ -313,7 +313,7 @@ static void failed(struct cpool__wire *wire, int code)
     return;
   conn->reason = code != 0 ? CPOOL_WS_PROTOCOL : CPOOL_WS_LOST;
   if (code != 0 && conn->close_code == 0) /* a client's libwebsockets has masked it where it lies */
-    conn->close_code = conn->dialled == NULL ? code : 1002;
+    conn->close_code = (int16_t) (conn->dialled == NULL ? code : 1002);
 }
 
 static int upgrade(struct cpool__wire *wire)
