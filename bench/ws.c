@@ -160,7 +160,7 @@ static void measure_echoes(void)
       &load, 0.65,
       "server's CPU of an echo of 20 bytes against textbook libwebsockets + libuv, 200 connections, 1 in flight");
   load.in_flight = 16;
-  load.count = quick ? 6400 : 100000;
+  load.count = quick ? 6400 : 80000;
   measure_echo(&load, 0.25, "the same, 16 in flight on each");
   load = (struct load){LARGE_CONNECTIONS, 1, 4 * KIB, 64 * KIB, quick ? 80 : 5000};
   measure_echo(&load, 1.10, "the same, 64 KB, 8 connections, 1 in flight, receive buffers of 4096 bytes");
@@ -179,7 +179,7 @@ struct fleet_result {
 
 static struct fleet_result run_fleet(const char *name, int count)
 {
-  const int publishes = quick ? 2 : 20;
+  const int publishes = quick ? 2 : 10;
   bool ours = strcmp(name, "library") == 0;
   struct fleet_result result = {0};
   struct fleet fleet;
@@ -230,10 +230,10 @@ static void measure_fleets(void)
            count);
   report(question, "<= 0.65", ratio <= 0.65, "%.3f (%.3f to %.3f); %.2f us against %.2f us", ratio, publish.ratio[0],
          publish.ratio[last], median(publish.ours, rounds), median(publish.textbook, rounds));
-  double bytes = median(counted, rounds);
+  double bytes = median(counted, rounds), grown = median(growth, rounds);
   report("memory of that message for each receiver, beside one frame, nothing sent yet", "<= 32 bytes",
          bytes <= NODE_BYTES, "%.1f bytes as the manager counts them; the heap grew by %.1f bytes (%.1f to %.1f)",
-         bytes, median(growth, rounds), growth[0], growth[last]);
+         bytes, grown, growth[0], growth[last]);
   bytes = median(idle, rounds);
   snprintf(question, sizeof question, "memory of an idle accepted connection, %d of them, libwebsockets' included",
            count);

@@ -177,7 +177,7 @@ int cpool__ws_conn_register(struct cpool__ws_conn *conn, const char *id, void *u
     cpool__free(conn->id);
   memcpy(own, id, len + 1);
   conn->id = own;
-  conn->id_len = len;
+  conn->id_len = (uint8_t) len;
   bool inserted = cpool__table_insert(&ws->by_id, &conn->by_id, own, len) == 0;
   pthread_mutex_unlock(&ws->lock);
   if (!inserted)
@@ -361,7 +361,7 @@ void cpool__ws_conn_close(struct cpool__ws_conn *conn, int reason, int code, str
   }
   cpool__ws_conn_move(conn, CPOOL__WS_CLOSING);
   if (conn->close_code == 0)
-    conn->close_code = code;
+    conn->close_code = (int16_t) code;
   if (conn->external) {
     cpool__frame_drop(frame);
     cpool__ws_conn_gone(conn);

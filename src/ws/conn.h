@@ -13,7 +13,6 @@
 #define CPOOL_WS_CONN_H
 
 #include "base/wheel.h"
-#include "core/water.h"
 #include "dns/address.h"
 #include "ws/backlog.h"
 #include "ws/manager.h"
@@ -31,13 +30,13 @@ struct cpool__dialled;
 struct cpool__listener;
 struct cpool__message;
 struct cpool__upgrade;
+struct cpool__ws_pause;
 
 struct cpool__ws_conn {
   /* what a look-up by id needs, in a line of memory or two */
   struct cpool__table_entry by_id;
   cpool_conn handle;
-  char *id; /* NULL: none yet; short_id, or a block of its own */
-  size_t id_len;
+  char *id;          /* NULL: none yet; short_id, or a block of its own */
   char short_id[24]; /* those that are handles in decimal fit */
 
   cpool_ws *ws;
@@ -53,10 +52,11 @@ struct cpool__ws_conn {
   _Atomic uint8_t phase;      /* enum cpool__ws_phase */
   _Atomic bool wants_drained; /* any thread: a message had no room: tell when there is */
   _Atomic bool drained_out;   /* the drained event is with its consumer */
+  uint8_t id_len;
   _Atomic int32_t queued_messages; /* any thread: reserved by who sends */
+  _Atomic int32_t round_trip_us;   /* CPOOL_OFF: none yet */
   _Atomic int64_t queued_bytes;    /* the same: payloads that wait */
   _Atomic uint64_t heard_ms;
-  _Atomic int64_t round_trip_us;
   _Atomic uint64_t messages_received, bytes_received, messages_sent, bytes_sent;
 
   /* loop thread */
@@ -65,21 +65,20 @@ struct cpool__ws_conn {
   bool told; /* the caller knows of it, and will hear of its end */
   bool close_sent;
   bool paused, wants_pause; /* reading: as it is, as it shall be */
-  bool waits_at_mark;       /* of the queue; the waiter then holds it */
   bool unheard;             /* pinged, and nothing has come since */
-  int32_t refuse_status;
-  int32_t close_code;               /* sent or received first; 0: none yet */
+  int16_t refuse_status;
+  int16_t close_code;               /* sent or received first; 0: none yet */
   struct cpool__frame *close_frame; /* the caller's; NULL: one is made of the code */
   char *peer_text;                  /* of the close frame that came or goes; NULL: none */
   uint64_t opened_ms;
-  uint64_t deadline_ms; /* of the handshake, the decision, the pong or the close */
-  uint64_t expires_ms;  /* 0: never */
-  uint64_t pinged_us, nonce;
-  size_t held_bytes;                 /* of what was written, at most so much is with libwebsockets yet */
-  struct cpool__upgrade *upgrade;    /* what it asks for, until that is with the caller */
-  struct cpool__message *incoming;   /* the message that comes in */
-  struct cpool__water_waiter waiter; /* at the queue's low mark */
-  struct cpool__address remote;      /* under the manager's lock; len 0: none */
+  uint64_t deadline_ms;            /* of the handshake, the decision, the pong or the close */
+  uint64_t expires_ms;             /* 0: never */
+  uint64_t pinged_us;              /* what is asked by its ping; 0: it has answered, or was not asked */
+  uint32_t held_bytes;             /* of what was written, at most so much is with libwebsockets yet */
+  struct cpool__upgrade *upgrade;  /* what it asks for, until that is with the caller */
+  struct cpool__message *incoming; /* the message that comes in */
+  struct cpool__ws_pause *pause;   /* while it waits at the queue's low mark, and then holds it; NULL */
+  struct cpool__address remote;    /* under the manager's lock; len 0: none */
   union {
     struct {                     /* until it is GONE */
       struct cpool__timer timer; /* the earliest time at which something of it may be due */
@@ -178,6 +177,8 @@ void cpool__ws_clear_backlog(struct cpool__ws_conn *conn);
 bool cpool__ws_write_frame(struct cpool__ws_conn *conn, const unsigned char *frame, size_t len);
 
 /* sweep.c */
+/* What its ping says, and the pong has to: 8 bytes of ASCII. */
+uint64_t cpool__ws_nonce(const struct cpool__ws_conn *conn);
 /* Sets its timer to what is due next. */
 void cpool__ws_watch(struct cpool__ws_conn *conn);
 

@@ -122,7 +122,7 @@ static int do_refuse(struct cpool__ws_conn *conn, const struct command *command)
   bool inside = conn->ws->deciding == conn;
   if ((!inside && cpool__ws_phase(conn) != CPOOL__WS_UNDECIDED) || conn->registered || conn->refuse_status != 0)
     return cpool__refuse(CPOOL_ESTALE, CPOOL_LAYER_CALLER, "ws_refuse: the connection is decided");
-  conn->refuse_status = command->number != 0 ? (int32_t) command->number : 403;
+  conn->refuse_status = command->number != 0 ? (int16_t) command->number : 403;
   if (!inside)
     cpool__ws_conn_close(conn, CPOOL_WS_REFUSED, 1008, NULL);
   return CPOOL_OK;

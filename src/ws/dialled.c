@@ -326,7 +326,7 @@ static void reset(struct cpool__ws_conn *conn)
   conn->reason = 0;
   conn->close_code = 0;
   conn->close_sent = conn->unheard = false;
-  conn->nonce = 0;
+  conn->pinged_us = 0;
   atomic_store(&conn->wants_drained, false);
   conn->wire = (struct cpool__wire){0};
 }

@@ -80,7 +80,7 @@ struct cpool_ws {
   int32_t dial_count;               /* under way */
   int64_t dial_sockets;             /* of these, while they are being connected */
   struct cpool__masks masks;
-  uint64_t nonce;                  /* of the last ping */
+  uint64_t nonce;                  /* of this manager's pings */
   unsigned char *scratch;          /* frames that go out together */
   struct cpool__ws_conn *deciding; /* inside its CPOOL_EVENT_WS_ACCEPT, by callback */
   int32_t waiting_count, handshake_count, undecided_count, closing_count, open_count, topic_count, paused_count;

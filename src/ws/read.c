@@ -113,7 +113,7 @@ int cpool_ws_ids(cpool_ws *ws, uint64_t *cursor, char *buffer, size_t len)
   while ((conn = cpool__ids_next(&ws->ids, &index)) != NULL) {
     if (conn->id == NULL || cpool__ws_phase(conn) != CPOOL__WS_UP)
       continue;
-    if (len - used < conn->id_len + 1) {
+    if (len - used < conn->id_len + 1u) {
       index--; /* it comes first next time */
       break;
     }

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "core/water.h"
 #include "ws/dialled.h"
 
 enum { FRAGMENT_BYTES = 64 /* that each fragment of a message counts beside its own */ };
@@ -20,6 +21,12 @@ struct cpool__message {
   size_t capacity, fragments;
   size_t checked; /* of a text: so many bytes are UTF-8 */
   char data[];
+};
+
+/* Only while a connection waits: thousands of idle ones do not. */
+struct cpool__ws_pause {
+  struct cpool__water_waiter waiter;
+  struct cpool__ws_conn *conn;
 };
 
 /* ---------------------------------------------------------------------------------------------------------- messages */
@@ -126,7 +133,7 @@ static bool received(struct cpool__wire *wire, const struct cpool__wire_piece *p
   cpool__ws_conn_heard(conn);
   int phase = cpool__ws_phase(conn);
   if ((phase != CPOOL__WS_UP && phase != CPOOL__WS_UNDECIDED) || conn->reason != 0)
-    return true; /* behind a close frame, ours or the peer's, nothing is read */
+    return true; /* behind a close frame, ours or the peer's, or a cut, nothing is read */
   size_t have = conn->incoming != NULL ? conn->incoming->event.event.len : 0;
   size_t overhead = conn->incoming != NULL ? conn->incoming->fragments * FRAGMENT_BYTES : 0;
   if (piece->len > cap || piece->rest > cap || have + piece->len + piece->rest > cap ||
@@ -159,41 +166,52 @@ static bool received(struct cpool__wire *wire, const struct cpool__wire_piece *p
 
 void cpool__ws_pause(struct cpool__ws_conn *conn, bool on)
 {
-  conn->wants_pause = on;
+  conn->wants_pause = on && conn->reason == 0; /* the end of a socket is seen by reading */
   if (!cpool__link_in(&conn->settle_link))
     cpool__list_push_back(&conn->ws->to_settle, &conn->settle_link);
   cpool__runtime_defer(conn->ws->rt, &conn->ws->settle_task);
 }
 
-static void on_low_water(struct cpool__msg *msg)
+static void pause_free(struct cpool__ws_pause *pause)
 {
-  struct cpool__ws_conn *conn = cpool__container_of(msg, struct cpool__ws_conn, waiter.msg);
-  conn->waits_at_mark = false;
-  if (cpool__ws_phase(conn) != CPOOL__WS_GONE)
-    cpool__ws_pause(conn, false);
-  cpool__ws_conn_drop(conn);
+  pause->conn->pause = NULL;
+  cpool__ws_conn_drop(pause->conn);
+  cpool__free(pause);
 }
 
-/* At the queue's mark until it is low. False: it is low already. */
+static void on_low_water(struct cpool__msg *msg)
+{
+  struct cpool__ws_pause *pause = cpool__container_of(msg, struct cpool__ws_pause, waiter.msg);
+  if (cpool__ws_phase(pause->conn) != CPOOL__WS_GONE)
+    cpool__ws_pause(pause->conn, false);
+  pause_free(pause);
+}
+
+/* At the queue's mark until it is low. False: it is low already, or for want of memory the connection is closed. */
 static bool wait_at_mark(struct cpool__ws_conn *conn)
 {
-  if (conn->waits_at_mark)
+  if (conn->pause != NULL)
     return true;
-  conn->waiter.runtime = conn->ws->rt;
-  conn->waiter.msg.fn = on_low_water;
-  if (!cpool__queue_pause(conn->ws->options.queue, &conn->waiter))
+  struct cpool__ws_pause *pause = cpool__calloc(1, sizeof *pause);
+  if (pause == NULL) {
+    cpool__ws_conn_close(conn, CPOOL_WS_NO_MEMORY, 1011, NULL); /* it would fill the queue beyond its mark */
     return false;
+  }
+  pause->conn = conn;
+  pause->waiter.runtime = conn->ws->rt;
+  pause->waiter.msg.fn = on_low_water;
+  conn->pause = pause;
   cpool__ws_conn_hold(conn);
-  conn->waits_at_mark = true;
-  return true;
+  if (cpool__queue_pause(conn->ws->options.queue, &pause->waiter))
+    return true;
+  pause_free(pause);
+  return false;
 }
 
 static void stop_waiting(struct cpool__ws_conn *conn)
 {
-  if (!conn->waits_at_mark || !cpool__queue_unpause(conn->ws->options.queue, &conn->waiter))
-    return; /* its message is on the way, and finds nothing to do */
-  conn->waits_at_mark = false;
-  cpool__ws_conn_drop(conn);
+  if (conn->pause != NULL && cpool__queue_unpause(conn->ws->options.queue, &conn->pause->waiter))
+    pause_free(conn->pause); /* else its message is on the way, and finds nothing to do */
 }
 
 static void settle(struct cpool__ws_conn *conn)
@@ -235,15 +253,15 @@ static void pong(struct cpool__wire *wire, const void *data, size_t len)
   struct cpool__ws_conn *conn = cpool__container_of(wire, struct cpool__ws_conn, wire);
   uint64_t nonce;
   cpool__ws_conn_heard(conn);
-  if (len != sizeof nonce || conn->nonce == 0)
+  if (len != sizeof nonce || conn->pinged_us == 0)
     return;
   memcpy(&nonce, data, sizeof nonce);
-  if (nonce != conn->nonce)
+  if (nonce != cpool__ws_nonce(conn))
     return;
-  conn->nonce = 0;
   conn->ws->now.pongs++;
-  atomic_store_explicit(&conn->round_trip_us, (int64_t) (cpool__runtime_now_us(conn->ws->rt) - conn->pinged_us),
-                        memory_order_relaxed);
+  uint64_t us = cpool__runtime_now_us(conn->ws->rt) - conn->pinged_us;
+  conn->pinged_us = 0;
+  atomic_store_explicit(&conn->round_trip_us, us < INT32_MAX ? (int32_t) us : INT32_MAX, memory_order_relaxed);
   cpool__ws_touch(conn->ws);
 }
 
@@ -272,7 +290,7 @@ static bool peer_closes(struct cpool__wire *wire, const unsigned char *payload, 
     if (conn->reason == 0)
       conn->reason = CPOOL_WS_BY_PEER;
     if (conn->close_code == 0)
-      conn->close_code = code;
+      conn->close_code = (int16_t) code;
     if (len > 2)
       keep_text(conn, payload + 2, len - 2);
     return true;
@@ -295,7 +313,7 @@ static void failed(struct cpool__wire *wire, int code)
     return;
   conn->reason = code != 0 ? CPOOL_WS_PROTOCOL : CPOOL_WS_LOST;
   if (code != 0 && conn->close_code == 0) /* a client's libwebsockets has masked it where it lies */
-    conn->close_code = conn->dialled == NULL ? code : 1002;
+    conn->close_code = (int16_t) (conn->dialled == NULL ? code : 1002);
 }
 
 static int upgrade(struct cpool__wire *wire)

@@ -34,7 +34,7 @@ static void hold(struct cpool__ws_conn *conn, size_t bytes)
 {
   atomic_fetch_add_explicit(&conn->ws->queued_bytes, (int64_t) bytes - (int64_t) conn->held_bytes,
                             memory_order_relaxed);
-  conn->held_bytes = bytes;
+  conn->held_bytes = (uint32_t) bytes;
 }
 
 void cpool__ws_clear_backlog(struct cpool__ws_conn *conn)
@@ -68,10 +68,10 @@ static void shed(cpool_ws *ws)
     }
     if (largest == NULL)
       return;
-    cpool__ws_conn_cut(largest, CPOOL_WS_OVERFLOW);
+    cpool__ws_clear_backlog(largest);
     if (largest->close_code == 0)
       largest->close_code = 1008;
-    cpool__ws_clear_backlog(largest);
+    cpool__ws_conn_cut(largest, CPOOL_WS_OVERFLOW);
   }
 }
 

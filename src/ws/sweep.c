@@ -46,9 +46,9 @@ static uint64_t next_due(const struct cpool__ws_conn *conn)
 }
 
 /* Of ASCII: where libwebsockets checks texts, in a context of the host's, it checks the pongs behind them, too. */
-static uint64_t next_nonce(cpool_ws *ws)
+uint64_t cpool__ws_nonce(const struct cpool__ws_conn *conn)
 {
-  uint64_t nonce = 0, left = ++ws->nonce;
+  uint64_t nonce = 0, left = conn->ws->nonce ^ conn->pinged_us; /* the time is nobody's business */
   for (int shift = 0; shift < 64; shift += 8, left >>= 7)
     nonce |= (left & 0x7F) << shift;
   return nonce;
@@ -62,12 +62,11 @@ static void ping(struct cpool__ws_conn *conn)
     if (!cpool__ws_conn_note(conn, CPOOL_EVENT_WS_PING_DUE, NULL))
       return;
   } else {
-    uint64_t nonce = next_nonce(ws);
+    conn->pinged_us = cpool__runtime_now_us(ws->rt);
+    uint64_t nonce = cpool__ws_nonce(conn);
     struct cpool__frame *frame = cpool__frame_new(CPOOL_WS_PING, &nonce, sizeof nonce, &ws->queued_bytes);
     if (frame == NULL || !cpool__ws_conn_send(conn, frame))
       return; /* what is due stays due */
-    conn->nonce = nonce;
-    conn->pinged_us = cpool__runtime_now_us(ws->rt);
   }
   conn->unheard = true;
   conn->deadline_ms = after(now_ms, ws->options.pong_timeout_ms);

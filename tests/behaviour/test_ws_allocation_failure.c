@@ -210,7 +210,10 @@ static bool scenario(int64_t first, int64_t width)
   memory.last = first + width;
   atomic_store(&memory.asked, 0);
   atomic_store(&memory.failed, 0);
-  if (cpool_queue_new(&run.queue, NULL) == CPOOL_OK) {
+  cpool_queue_options marks;
+  cpool_queue_options_init(&marks);
+  marks.high_water_bytes = 65536; /* a long message is above it: reading is paused */
+  if (cpool_queue_new(&run.queue, &marks) == CPOOL_OK) {
     cpool_ws_options options;
     cpool_ws_options_init(&options);
     options.queue = run.queue;

@@ -211,6 +211,45 @@ static void a_queue_that_is_not_emptied_pauses_reading(void **state)
   free(payload);
 }
 
+static bool closed_one(void *ctx)
+{
+  (void) ctx;
+  return ws_stats().closed == 1;
+}
+
+static void one_that_is_cut_while_it_is_paused_ends(void **state)
+{
+  (void) state;
+  enum { BYTES = 50000 };
+  cpool_ws_options options;
+  cpool_ws_listen_options listen;
+  cpool_queue_options marks;
+  cpool_ws_options_init(&options);
+  cpool_ws_listen_options_init(&listen);
+  cpool_queue_options_init(&marks);
+  marks.high_water_bytes = BYTES;
+  listen.decide = CPOOL_OFF;
+  options.max_queued_bytes = 65536;
+  options.max_send_queue_bytes = 64 << 20;
+  assert_int_equal(cpool_queue_new(&options.queue, &marks), CPOOL_OK);
+  ws_start(&options, NULL);
+  ws_listen(&listen);
+  struct ws_peer *peer = ws_peer_open(fixture.port, NULL);
+  char *payload = calloc(1, 32 << 20);
+  assert_non_null(payload);
+  cpool_conn conn = ws_next(CPOOL_EVENT_WS_OPEN)->conn;
+  while (wait_fd(ws_peer_fd(peer), POLLOUT, 300) != 0) /* more waits in the sockets than the queue takes */
+    assert_true(ws_peer_send(peer, WS_FIN | WS_BINARY, payload, BYTES));
+  assert_int_equal(ws_stats().paused_connections, 1);
+  assert_int_equal(cpool_ws_send(fixture.ws, conn, CPOOL_WS_BINARY, payload, 32 << 20), CPOOL_OK);
+  assert_true(wait_until(closed_one, NULL, DEADLINE_MS));
+  assert_int_equal(ws_stats().closed_overflow, 1);
+  assert_int_equal(ws_stats().paused_connections, 0);
+  ws_peer_free(peer);
+  ws_pump();
+  free(payload);
+}
+
 /* ------------------------------------------------------------------------------------------- HTTP and WebSockets */
 
 static cpool_http *pool;
@@ -359,6 +398,7 @@ int main(void)
       cmocka_unit_test_teardown(over_tls, stop),
       cmocka_unit_test_teardown(a_queue_that_is_not_emptied_pauses_reading, stop),
       cmocka_unit_test_teardown(who_is_not_read_is_not_taken_for_dead, stop),
+      cmocka_unit_test_teardown(one_that_is_cut_while_it_is_paused_ends, stop),
       cmocka_unit_test_teardown(one_loop_serves_both, stop),
       cmocka_unit_test_teardown(any_thread_may_send, stop),
   };
