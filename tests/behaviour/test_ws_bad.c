@@ -6,6 +6,8 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include "ws/frame.h"
+
 enum { MESSAGE_BYTES = 65536, QUEUE_BYTES = 100000 };
 
 #define MASK "\0\0\0\0"
@@ -522,6 +524,92 @@ static void a_peer_that_never_reads_meets_the_overflow_policy(void **state)
   ws_serves_on(&how);
 }
 
+/* ----------------------------------------------------------------------------------------------------------- nonsense */
+
+static uint32_t dice = 20240229;
+
+static uint32_t any(uint32_t below)
+{
+  dice = dice * 1664525u + 1013904223u;
+  return (uint32_t) ((uint64_t) dice * below >> 32);
+}
+
+/* A frame that is right, or nearly so, `within` a message in fragments or not. Its length. */
+static size_t put_frame(unsigned char *at, bool *within)
+{
+  static const unsigned char firsts[2][6] = {{0x81, 0x81, 0x82, 0x01, 0x02, 0x89},
+                                             {0x00, 0x00, 0x80, 0x80, 0x89, 0x8A}};
+  static const char *const texts[] = {"plain", "\xC3\xA4", "\xE2\x82", "\xAC", "\xF0\x9F\x98\x80", "\xFF", ""};
+  unsigned char *from = at, payload[512];
+  size_t len = 0;
+  for (uint32_t parts = any(any(8) == 0 ? 80 : 4); parts > 0; parts--) {
+    const char *text = texts[any(any(30) == 0 ? sizeof texts / sizeof *texts : 2)];
+    memcpy(payload + len, text, strlen(text));
+    len += strlen(text);
+  }
+  *at = any(40) == 0 ? (unsigned char) any(256) : any(40) == 0 ? 0x88 : firsts[*within][any(6)];
+  if ((*at & 8) == 0)
+    *within = (*at & WS_FIN) == 0;
+  at++;
+  unsigned mask_bit = any(30) == 0 ? 0 : 0x80;
+  uint64_t said = any(60) == 0 ? (uint64_t) any(UINT32_MAX) << any(32) : len;
+  int more = said > 65535 || any(20) == 0 ? 8 : said > 125 || any(20) == 0 ? 2 : 0;
+  *at++ = (unsigned char) (mask_bit | (more == 8 ? 127 : more == 2 ? 126 : said));
+  while (more > 0)
+    *at++ = (unsigned char) (said >> 8 * --more);
+  unsigned char mask[4] = {(unsigned char) any(256), 0, (unsigned char) any(256), 0};
+  if (mask_bit == 0)
+    memset(mask, 0, sizeof mask);
+  else
+    at = mempcpy(at, mask, sizeof mask);
+  for (size_t i = 0; i < len; i++)
+    *at++ = payload[i] ^ mask[i % 4];
+  return (size_t) (at - from);
+}
+
+static _Atomic int strange_count;
+
+static void check_message(const cpool_event *event)
+{
+  if (event->kind != CPOOL_EVENT_WS_MESSAGE)
+    return;
+  if ((event->ws_kind != CPOOL_WS_TEXT && event->ws_kind != CPOOL_WS_BINARY) || event->len > MESSAGE_BYTES ||
+      (event->ws_kind == CPOOL_WS_TEXT && !cpool__utf8_valid(event->data, event->len)))
+    strange_count++;
+}
+
+/* Whatever is said, in whatever pieces: what is delivered is a message, and each connection ends once. */
+static void any_nonsense_ends_once(void **state)
+{
+  (void) state;
+  enum { PEERS = 150, FRAMES = 12 };
+  static unsigned char bytes[FRAMES * 600];
+  fixture.react = check_message;
+  strange_count = 0;
+  start();
+  for (int i = 0; i < PEERS; i++) {
+    struct ws_peer *peer = open_one();
+    size_t len = 0;
+    bool within = false;
+    for (int j = 0; j < FRAMES; j++)
+      len += put_frame(bytes + len, &within);
+    for (size_t at = 0, piece; at < len; at += piece) {
+      piece = any(2) == 0 ? len - at : 1 + any((uint32_t) (len - at));
+      if (!ws_peer_send_raw(peer, bytes + at, piece))
+        break;
+    }
+    shutdown(ws_peer_fd(peer), SHUT_WR);
+    while (ws_peer_read(peer, DEADLINE_MS).first >= 0)
+      ;
+    assert_int_equal(next_but_messages()->kind, CPOOL_EVENT_WS_CLOSED);
+    ws_peer_free(peer);
+  }
+  assert_int_equal(strange_count, 0);
+  cpool_ws_stats stats = ws_serves_on(&how);
+  assert_in_range(stats.messages_received, PEERS, PEERS * FRAMES);
+  assert_in_range(stats.closed_protocol, PEERS / 10, PEERS - 1);
+}
+
 /* --------------------------------------------------------------------------------------------------------------- ends */
 
 static void resets_at_any_time_are_losses(void **state)
@@ -641,6 +729,7 @@ int main(void)
       cmocka_unit_test_teardown(pongs_in_masses_are_no_answers, stop),
       cmocka_unit_test_teardown(a_peer_that_pings_and_never_reads_costs_nothing, stop),
       cmocka_unit_test_teardown(a_peer_that_never_reads_meets_the_overflow_policy, stop),
+      cmocka_unit_test_teardown(any_nonsense_ends_once, stop),
       cmocka_unit_test_teardown(resets_at_any_time_are_losses, stop),
       cmocka_unit_test_teardown(a_reset_in_the_close_keeps_the_callers_reason, stop),
       cmocka_unit_test_teardown(nothing_is_heard_behind_a_close, stop),

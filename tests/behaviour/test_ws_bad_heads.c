@@ -344,6 +344,73 @@ static void what_comes_behind_a_refused_request_is_no_request(void **state)
   assert_int_equal(asked_count, 1);
 }
 
+static uint32_t dice = 20240229;
+
+static size_t any(size_t below)
+{
+  dice = dice * 1664525u + 1013904223u;
+  return (size_t) ((uint64_t) dice * below >> 32);
+}
+
+/* A right head in which up to three places were changed. Its length. */
+static size_t put_head(char *head)
+{
+  static const char right[] =
+      "GET /a/../b?x=1&y=%41 HTTP/1.1\r\n" RIGHT "Origin: https://a.example\r\nCookie: a=b; c=d\r\n"
+      "Sec-WebSocket-Protocol: chat, soap\r\nX-Own: 1\r\n\r\n";
+  size_t len = sizeof right - 1;
+  memcpy(head, right, len);
+  for (size_t changes = any(4); changes > 0; changes--) {
+    size_t at = any(len - 40), span = 1 + any(30);
+    switch (any(4)) {
+    case 0: /* another byte */
+      head[at] = (char) any(256);
+      break;
+    case 1: /* a piece is missing */
+      memmove(head + at, head + at + span, len - at - span);
+      len -= span;
+      break;
+    case 2: /* or there twice */
+      memmove(head + at + span, head + at, len - at);
+      len += span;
+      break;
+    default: /* junk between */
+      memmove(head + at + span, head + at, len - at);
+      for (size_t i = 0; i < span; i++)
+        head[at + i] = "\r\n :,;/%?&=\0"[any(12)];
+      len += span;
+    }
+  }
+  return len;
+}
+
+static void any_head_is_let_in_or_ends(void **state)
+{
+  (void) state;
+  enum { HEADS = 500 };
+  int upgraded_count = 0;
+  char head[1024], *answer;
+  start_with(NULL, 0, DEADLINE_MS);
+  for (int i = 0; i < HEADS; i++) {
+    size_t len = put_head(head), first = any(len), got;
+    int fd = raw_connect(NULL, fixture.port, DEADLINE_MS);
+    if (send(fd, head, first, MSG_NOSIGNAL) == (ssize_t) first)
+      (void) send(fd, head + first, len - first, MSG_NOSIGNAL);
+    shutdown(fd, SHUT_WR);
+    assert_true(raw_read(fd, 0, DEADLINE_MS, &answer, &got) != RAW_OPEN);
+    if (strncmp(answer, "HTTP/1.1 101 ", 13) == 0)
+      upgraded_count++;
+    else if (got != 0 && strncmp(answer, "HTTP/1.1 4", 10) != 0 && strncmp(answer, "HTTP/1.0 4", 10) != 0)
+      fail_msg("head %d: %s", i, answer);
+    free(answer);
+    close(fd);
+  }
+  assert_in_range(upgraded_count, HEADS / 5, HEADS * 4 / 5);
+  cpool_ws_stats stats = ws_serves_on(NULL);
+  assert_in_range(asked_count, upgraded_count + 1, HEADS);
+  assert_in_range(stats.closed_lost, upgraded_count, asked_count);
+}
+
 static void resets_before_the_upgrade_leave_nothing(void **state)
 {
   (void) state;
@@ -483,6 +550,7 @@ int main(void)
       cmocka_unit_test_teardown(what_comes_with_the_request_is_heard, stop),
       cmocka_unit_test_teardown(what_is_wrong_before_the_decision_ends_it_after, stop),
       cmocka_unit_test_teardown(what_comes_behind_a_refused_request_is_no_request, stop),
+      cmocka_unit_test_teardown(any_head_is_let_in_or_ends, stop),
       cmocka_unit_test_teardown(resets_before_the_upgrade_leave_nothing, stop),
       cmocka_unit_test_teardown(a_thousand_silent_clients_keep_nobody_out, stop),
       cmocka_unit_test_teardown(tls_that_fails_ends_the_handshake, stop),
