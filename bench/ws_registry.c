@@ -28,7 +28,7 @@ enum {
   QUICK_ROUNDS = 5,
   WARM_UP = 10, /* a round for so many that count */
   TIMES = 4,    /* with many it may cost so many times as much */
-  ID_BYTES = 16,
+  ID_BYTES = 24,
   NS = 1000000,
   SPACING_MS = 2, /* between two batches */
   INTERVAL_MS = 4500,

@@ -53,14 +53,13 @@ static int print_error(const char *what)
 static void tell_end(const cpool_event *event)
 {
   const char *text = event->data != NULL ? event->data : "";
-  if (event->kind == CPOOL_EVENT_WS_DISCONNECTED)
-    fprintf(stderr, "down (%s%s%s), again in %lld ms\n", event->status != 0 ? cpool_status_name(event->status) : "",
-            event->status != 0 || *text == '\0' ? ": " : "", *text != '\0' ? text : "closed",
-            (long long) event->retry_ms);
-  else if (event->status != CPOOL_OK)
-    fprintf(stderr, "not connected: %s: %s\n", cpool_status_name(event->status), text);
+  if (event->status != CPOOL_OK)
+    fprintf(stderr, "not connected: %s: %s", cpool_status_name(event->status), text);
   else
-    fprintf(stderr, "closed, code %d%s%s\n", (int) event->close_code, *text != '\0' ? ": " : "", text);
+    fprintf(stderr, "closed, code %d%s%s", (int) event->close_code, *text != '\0' ? ": " : "", text);
+  if (event->kind == CPOOL_EVENT_WS_DISCONNECTED)
+    fprintf(stderr, "; again in %lld ms", (long long) event->retry_ms);
+  fputc('\n', stderr);
 }
 
 static void on_event(const cpool_event *event)

@@ -199,7 +199,7 @@ class Cat(unittest.TestCase):
                 await self.echo(peer)
 
         result = self.serve(first_ends, lambda port: self.cat(f"ws://127.0.0.1:{port}/", "after all\n"))
-        self.assertIn("down (closed), again in", result.stderr)
+        self.assertIn("closed, code 1011; again in", result.stderr)
         self.assertEqual(len(times), 2)
         self.assertEqual(result.returncode, 0, result.stderr)
 
