@@ -194,13 +194,14 @@ enum cpool_event_kind {
   CPOOL_EVENT_WRITABLE = 5,    /* CPOOL_REQUEST_UPLOAD: cpool_body_write may be called again after CPOOL_EAGAIN */
   CPOOL_EVENT_SSE = 6,         /* CPOOL_REQUEST_SSE: one event; see cpool_event_sse_get */
   /* Of a WebSocket connection, which is `source`; all but CPOOL_EVENT_WS_ACCEPT with its `conn_id` and `user`. */
-  CPOOL_EVENT_WS_ACCEPT = 10,        /* a client asks: cpool_ws_accept or cpool_ws_refuse; cpool_event_upgrade_get */
-  CPOOL_EVENT_WS_OPEN = 11,          /* it is in the registry, messages can be sent and come */
-  CPOOL_EVENT_WS_MESSAGE = 12,       /* a whole message: `ws_kind`, `data`, `len` */
-  CPOOL_EVENT_WS_DRAINED = 13,       /* after CPOOL_EAGAIN or a dropped message: half of its queue has room again */
-  CPOOL_EVENT_WS_PING_DUE = 14,      /* an external connection was silent for health_check_interval_ms */
-  CPOOL_EVENT_WS_CLOSED = 15,        /* the one final event: `reason`, `close_code`, `data` is the peer's or our text */
-  CPOOL_EVENT_WS_MANAGER_CLOSED = 16 /* the one final event of a manager: cpool_ws_free is legal now */
+  CPOOL_EVENT_WS_ACCEPT = 10,   /* a client asks: cpool_ws_accept or cpool_ws_refuse; cpool_event_upgrade_get */
+  CPOOL_EVENT_WS_OPEN = 11,     /* it is in the registry, messages can be sent and come */
+  CPOOL_EVENT_WS_MESSAGE = 12,  /* a whole message: `ws_kind`, `data`, `len` */
+  CPOOL_EVENT_WS_DRAINED = 13,  /* after CPOOL_EAGAIN or a dropped message: half of its queue has room again */
+  CPOOL_EVENT_WS_PING_DUE = 14, /* an external connection was silent for health_check_interval_ms */
+  CPOOL_EVENT_WS_CLOSED = 15,   /* the one final event: `reason`, `close_code`, `data` is the peer's or our text */
+  CPOOL_EVENT_WS_MANAGER_CLOSED = 16, /* the one final event of a manager: cpool_ws_free is legal now */
+  CPOOL_EVENT_WS_PIECE = 18           /* stream_messages: the next `len` bytes of a message; the last has `more` 0 */
 };
 
 /* Made and owned by the library; valid until cpool_queue_release, or until the callback returns. Fields are only
@@ -220,6 +221,7 @@ typedef struct cpool_event {
   int32_t close_code;  /* CPOOL_EVENT_WS_CLOSED: RFC 6455 section 7.4; the first that was sent or came; 1005: none in
                           the close frame, 1006: no close frame */
   int32_t reason;      /* CPOOL_EVENT_WS_CLOSED: enum cpool_ws_reason */
+  int32_t more;        /* CPOOL_EVENT_WS_PIECE: 1: more of the message follows */
 } cpool_event;
 
 /* Runs on the loop thread; `event` is borrowed until it returns. */
@@ -839,7 +841,9 @@ typedef struct cpool_ws_options {
   int64_t max_queued_bytes;     /* of all connections; above it the largest queue is cut off with its connection */
   cpool_queue *queue;           /* all events; exactly one of queue and on_event; borrows until the closed event */
   cpool_event_fn *on_event;
-  void *user; /* of CPOOL_EVENT_WS_MANAGER_CLOSED, and of connections that were given none */
+  void *user;               /* of CPOOL_EVENT_WS_MANAGER_CLOSED, and of connections that were given none */
+  int32_t stream_messages;  /* 1: messages come as CPOOL_EVENT_WS_PIECE; CPOOL_OFF, the default: whole */
+  int64_t max_stream_bytes; /* of one connection's pieces that are with the caller */
 } cpool_ws_options;
 
 CPOOL_API void cpool_ws_options_init_sized(cpool_ws_options *, size_t size);
@@ -947,6 +951,26 @@ CPOOL_API int cpool_ws_lws_event(cpool_ws *, struct lws *wsi, int32_t reason, vo
 CPOOL_API int cpool_ws_add_external(cpool_ws *, const char *id, void *user, cpool_conn *out);
 /* [posts] It showed life. CPOOL_ESTALE. */
 CPOOL_API int cpool_ws_touch(cpool_ws *, cpool_conn);
+
+/* Messages in pieces. With stream_messages every message comes as one CPOOL_EVENT_WS_PIECE or several, in order, and
+ * there is no CPOOL_EVENT_WS_MESSAGE. A piece is what was read at once, at most 16 KiB; it has nothing to do with the
+ * peer's frames. A short message is mostly one piece with `more` 0, an empty one always; a last piece may have `len` 0.
+ * Each has the message's `ws_kind`. Texts are checked over all of them, but a piece may end inside a UTF-8 sequence.
+ * max_message_bytes holds for the message: 1009 comes as soon as it is known to be longer, with some pieces out;
+ * CPOOL_OFF is legal here. When the connection ends in the middle of a message, CPOOL_EVENT_WS_CLOSED comes without a
+ * piece with `more` 0, and what was read last of it may be missing.
+ * While more than max_stream_bytes are with the caller, this connection alone is not read, so that its peer has to
+ * wait, and goes on at half of them. What was being read still comes: up to receive_buffer_bytes or 16 KiB more. Each
+ * piece counts somewhat more than its bytes: the memory that it takes. Bytes are with the caller from
+ * CPOOL_EVENT_WS_PIECE until the release of the event; with on_event until cpool_ws_credit gives them back.
+ * A connection that is not read, for this or for the marks of the queue, can be sent to and closed; its peer's pings
+ * are answered, and its end is seen, when reading goes on. Until then it is not pinged and does not count as silent. A
+ * close by cpool_ws_remove or cpool_ws_close_start drops what it has not read. */
+
+/* [posts] With on_event: `bytes` of pieces have been consumed. More than is out counts as all of it. CPOOL_EINVAL:
+ * bytes is 0; CPOOL_ESTALE: the connection has ended: there is nothing left to give; CPOOL_ENOMEM. Harmless for a
+ * manager with a queue. */
+CPOOL_API int cpool_ws_credit(cpool_ws *, cpool_conn, size_t bytes);
 
 /* [reads] CPOOL_ENOTFOUND. */
 CPOOL_API int cpool_ws_find(cpool_ws *, const char *id, cpool_conn *out);

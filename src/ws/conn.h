@@ -21,6 +21,7 @@ struct cpool__listener;
 struct cpool__message;
 struct cpool__upgrade;
 struct cpool__ws_pause;
+struct cpool__ws_stream;
 
 struct cpool__ws_conn {
   struct cpool__table_entry by_id;
@@ -69,7 +70,8 @@ struct cpool__ws_conn {
   struct cpool__message *incoming; /* the message that comes in */
   struct cpool__list held;         /* whole ones that came before the caller has accepted */
   struct cpool__list memberships;
-  struct cpool__ws_pause *pause;       /* while it waits at the queue's low mark, and then holds it; NULL */
+  struct cpool__ws_pause *pause;       /* while it waits at a low mark, and then holds it; NULL */
+  struct cpool__ws_stream *stream;     /* with stream_messages, from its first message on; NULL */
   struct cpool__event closed, drained; /* embedded, so that their delivery cannot fail */
   char remote_address[64];
 };
@@ -132,7 +134,9 @@ int cpool__ws_refuse_place(const char *call, int status, const cpool_ws *ws, con
 extern const struct cpool__wire_events cpool__ws_wire_events;
 void cpool__ws_release_held(struct cpool__ws_conn *conn);
 void cpool__ws_forget_incoming(struct cpool__ws_conn *conn);
-void cpool__ws_pause(struct cpool__ws_conn *conn, bool on); /* applied in this turn */
+void cpool__ws_pause(struct cpool__ws_conn *conn, bool on); /* applied in this turn; UP: if it is above a mark */
+void cpool__ws_settle_soon(struct cpool__ws_conn *conn);
+bool cpool__ws_above(const struct cpool__ws_conn *conn); /* the mark of its queue, or of its window */
 void cpool__ws_settle(struct cpool__task *task);
 void cpool__ws_pause_over(struct cpool__ws_conn *conn); /* it has gone */
 

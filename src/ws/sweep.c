@@ -3,6 +3,7 @@
  *   HANDSHAKE, UNDECIDED, CLOSING   a deadline, then it is cut
  *   UP                              silent for health_check_interval_ms -> pinged; pong_timeout_ms later -> cut
  *                                   silent for connection_timeout_ms, or expired -> closed
+ *   UP, and reading is paused       expired -> closed; what is not read is no silence
  *
  * Each connection has one timer, set to the earliest time at which something may be due. Life that it shows moves no timer:
  * the timer finds out, and is set anew. So what is not due costs nothing. */
@@ -34,6 +35,8 @@ static uint64_t next_due(const struct cpool__ws_conn *conn)
   const cpool_ws_options *options = &conn->ws->options;
   if (cpool__ws_phase(conn) != CPOOL__WS_UP)
     return conn->deadline_ms;
+  if (conn->paused) /* nobody listens */
+    return conn->expires_ms != 0 ? conn->expires_ms : UINT64_MAX;
   uint64_t due = conn->unheard ? conn->deadline_ms : after(heard(conn), options->health_check_interval_ms);
   due = earlier(due, after(heard(conn), options->connection_timeout_ms));
   return conn->expires_ms != 0 ? earlier(due, conn->expires_ms) : due;
@@ -85,11 +88,11 @@ static enum due check(struct cpool__ws_conn *conn, uint64_t silence_ms)
   }
   if (conn->reason != 0)
     return DUE_NOTHING; /* cut, and soon gone */
-  if (conn->unheard && now_ms >= conn->deadline_ms) {
+  if (!conn->paused && conn->unheard && now_ms >= conn->deadline_ms) {
     cpool__ws_conn_cut(conn, CPOOL_WS_NO_PONG);
     return DUE_END;
   }
-  if (now_ms >= after(heard(conn), conn->ws->options.connection_timeout_ms)) {
+  if (!conn->paused && now_ms >= after(heard(conn), conn->ws->options.connection_timeout_ms)) {
     cpool__ws_conn_close(conn, CPOOL_WS_IDLE, 1001, NULL);
     return DUE_END;
   }
@@ -97,7 +100,7 @@ static enum due check(struct cpool__ws_conn *conn, uint64_t silence_ms)
     cpool__ws_conn_close(conn, CPOOL_WS_EXPIRED, 1008, NULL);
     return DUE_END;
   }
-  if (conn->unheard || now_ms - heard(conn) < silence_ms)
+  if (conn->paused || conn->unheard || now_ms - heard(conn) < silence_ms)
     return DUE_NOTHING;
   ping(conn);
   return DUE_PING;
