@@ -204,7 +204,8 @@ enum cpool_event_kind {
   CPOOL_EVENT_WS_MANAGER_CLOSED = 16, /* the one final event of a manager: cpool_ws_free is legal now */
   /* A dialled connection is down, or did not come up, and is dialled again in `retry_ms`: `reason`, `status` and
    * `data` (one line) say why. */
-  CPOOL_EVENT_WS_DISCONNECTED = 17
+  CPOOL_EVENT_WS_DISCONNECTED = 17,
+  CPOOL_EVENT_WS_PIECE = 18 /* stream_messages: the next `len` bytes of a message; the last has `more` 0 */
 };
 
 /* Made and owned by the library; valid until cpool_queue_release, or until the callback returns. Fields are only
@@ -226,7 +227,8 @@ typedef struct cpool_event {
                           close frame */
   int32_t reason;      /* enum cpool_ws_reason */
   int32_t http_status; /* of the answer that refused the upgrade; 0: none came */
-  int64_t retry_ms;    /* until the next dial */
+  int32_t more;        /* CPOOL_EVENT_WS_PIECE: 1: more of the message follows */
+  int64_t retry_ms;    /* CPOOL_EVENT_WS_DISCONNECTED: until the next dial */
 } cpool_event;
 
 /* Runs on the loop thread; `event` is borrowed until it returns. */
@@ -852,6 +854,8 @@ typedef struct cpool_ws_options {
   void *user;                 /* of CPOOL_EVENT_WS_MANAGER_CLOSED, and of connections that were given none */
   const char *dns_servers;    /* for dials, as in cpool_http_options */
   const char *dns_hosts_file; /* the same */
+  int32_t stream_messages;    /* 1: messages come as CPOOL_EVENT_WS_PIECE; CPOOL_OFF, the default: whole */
+  int64_t max_stream_bytes;   /* of one connection's pieces that are with the caller */
 } cpool_ws_options;
 
 CPOOL_API void cpool_ws_options_init_sized(cpool_ws_options *, size_t size);
@@ -1002,6 +1006,26 @@ CPOOL_API int cpool_ws_lws_event(cpool_ws *, struct lws *wsi, int32_t reason, vo
 CPOOL_API int cpool_ws_add_external(cpool_ws *, const char *id, void *user, cpool_conn *out);
 /* [posts] It showed life. CPOOL_ESTALE. */
 CPOOL_API int cpool_ws_touch(cpool_ws *, cpool_conn);
+
+/* Messages in pieces. With stream_messages every message comes as one CPOOL_EVENT_WS_PIECE or several, in order, and
+ * there is no CPOOL_EVENT_WS_MESSAGE. A piece is what was read at once, at most 16 KiB; it has nothing to do with the
+ * peer's frames. A short message is mostly one piece with `more` 0, an empty one always; a last piece may have `len` 0.
+ * Each has the message's `ws_kind`. Texts are checked over all of them, but a piece may end inside a UTF-8 sequence.
+ * max_message_bytes holds for the message: 1009 comes as soon as it is known to be longer, with some pieces out;
+ * CPOOL_OFF is legal here. When the connection ends in the middle of a message, CPOOL_EVENT_WS_CLOSED comes without a
+ * piece with `more` 0, and what was read last of it may be missing.
+ * While more than max_stream_bytes are with the caller, this connection alone is not read, so that its peer has to
+ * wait, and goes on at half of them. What was being read still comes: up to receive_buffer_bytes or 16 KiB more. Each
+ * piece counts somewhat more than its bytes: the memory that it takes. Bytes are with the caller from
+ * CPOOL_EVENT_WS_PIECE until the release of the event; with on_event until cpool_ws_credit gives them back.
+ * A connection that is not read, for this or for the marks of the queue, can be sent to and closed; its peer's pings
+ * are answered, and its end is seen, when reading goes on. Until then it is not pinged and does not count as silent. A
+ * close by cpool_ws_remove or cpool_ws_close_start drops what it has not read. */
+
+/* [posts] With on_event: `bytes` of pieces have been consumed. More than is out counts as all of it. CPOOL_EINVAL:
+ * bytes is 0; CPOOL_ESTALE: the connection has ended: there is nothing left to give; CPOOL_ENOMEM. Harmless for a
+ * manager with a queue. */
+CPOOL_API int cpool_ws_credit(cpool_ws *, cpool_conn, size_t bytes);
 
 /* [reads] CPOOL_ENOTFOUND. */
 CPOOL_API int cpool_ws_find(cpool_ws *, const char *id, cpool_conn *out);

@@ -10,6 +10,7 @@
 #include "ws/dialled.h"
 #include "ws/hosted.h"
 #include "ws/listen.h"
+#include "ws/stream.h"
 #include "ws/topic.h"
 
 static int same_id(const struct cpool__table_entry *entry, const void *key, size_t len)
@@ -415,6 +416,7 @@ void cpool__ws_conn_gone(struct cpool__ws_conn *conn)
   cpool__topic_leave_all(conn);
   cpool__ws_forget_incoming(conn);
   cpool__ws_pause_over(conn);
+  cpool__ws_stream_end(conn);
   cpool__ws_clear_backlog(conn);
   cpool__link_remove(&conn->flush_link);
   cpool__link_remove(&conn->link);

@@ -31,6 +31,7 @@ struct cpool__listener;
 struct cpool__message;
 struct cpool__upgrade;
 struct cpool__ws_pause;
+struct cpool__ws_stream;
 
 struct cpool__ws_conn {
   /* what a look-up by id needs, in a line of memory or two */
@@ -77,7 +78,8 @@ struct cpool__ws_conn {
   uint32_t held_bytes;             /* of what was written, at most so much is with libwebsockets yet */
   struct cpool__upgrade *upgrade;  /* what it asks for, until that is with the caller */
   struct cpool__message *incoming; /* the message that comes in */
-  struct cpool__ws_pause *pause;   /* while it waits at the queue's low mark, and then holds it; NULL */
+  struct cpool__ws_pause *pause;   /* while it waits at a low mark, and then holds it; NULL */
+  struct cpool__ws_stream *stream; /* with stream_messages, from its first message on; NULL */
   struct cpool__address remote;    /* under the manager's lock; len 0: none */
   union {
     struct {                     /* until it is GONE */
@@ -158,7 +160,9 @@ int cpool__ws_refuse_place(const char *call, int status, const cpool_ws *ws, con
 extern const struct cpool__wire_events cpool__ws_wire_events;
 void cpool__ws_release_held(struct cpool__ws_conn *conn);
 void cpool__ws_forget_incoming(struct cpool__ws_conn *conn);
-void cpool__ws_pause(struct cpool__ws_conn *conn, bool on); /* applied in this turn */
+void cpool__ws_pause(struct cpool__ws_conn *conn, bool on); /* applied in this turn; UP: if it is above a mark */
+void cpool__ws_settle_soon(struct cpool__ws_conn *conn);
+bool cpool__ws_above(const struct cpool__ws_conn *conn); /* the mark of its queue, or of its window */
 void cpool__ws_settle(struct cpool__task *task);
 void cpool__ws_pause_over(struct cpool__ws_conn *conn); /* it has gone */
 

@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "core/wait.h"
 #include "ws/dialled.h"
+#include "ws/stream.h"
 #include "ws/topic.h"
 
 enum { ID_BYTES = 255 };
@@ -190,6 +191,22 @@ static int do_touch(struct cpool__ws_conn *conn, const struct command *command)
 int cpool_ws_touch(cpool_ws *ws, cpool_conn handle)
 {
   return carry_out(ws, handle, (struct command){.fn = do_touch});
+}
+
+/* ------------------------------------------------------------------------------------------------------------- credit */
+
+static int do_credit(struct cpool__ws_conn *conn, const struct command *command)
+{
+  cpool__ws_stream_credit(conn, command->number);
+  return CPOOL_OK;
+}
+
+int cpool_ws_credit(cpool_ws *ws, cpool_conn handle, size_t bytes)
+{
+  if (bytes == 0)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "ws_credit: bytes is 0");
+  return carry_out(ws, handle,
+                   (struct command){.fn = do_credit, .number = bytes > INT64_MAX ? INT64_MAX : (int64_t) bytes});
 }
 
 /* ------------------------------------------------------------------------------------------------------------- topics */

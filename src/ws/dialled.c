@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "core/error.h"
 #include "dns/peers.h"
+#include "ws/stream.h"
 #include "ws/topic.h"
 #include "ws/tunnel.h"
 
@@ -373,6 +374,7 @@ void cpool__dialled_down(struct cpool__ws_conn *conn)
   cpool__runtime_disarm(conn->ws->rt, &conn->timer);
   cpool__ws_forget_incoming(conn);
   cpool__ws_pause_over(conn);
+  cpool__ws_stream_end(conn);
   cpool__ws_clear_backlog(conn);
   cpool__link_remove(&conn->flush_link);
   wait_for_next(conn);

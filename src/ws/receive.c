@@ -3,6 +3,7 @@
  *   a piece that is a whole message -> an event; others -> gathered in one that grows, within max_message_bytes
  *   before the caller has accepted  -> whole messages are held, reading is paused
  *   the queue is above its mark     -> reading is paused until it is at the low one
+ *   with stream_messages            -> ws/stream: pieces at once; their window's mark is as the queue's
  *
  * Reading is paused and goes on in a task of the turn: inside of a callback of libwebsockets, over TLS, it would look for ever
  * at what it has read already. */
@@ -12,6 +13,7 @@
 #include "base/memory.h"
 #include "core/water.h"
 #include "ws/dialled.h"
+#include "ws/stream.h"
 
 enum { FRAGMENT_BYTES = 64 /* that each fragment of a message counts beside its own */ };
 
@@ -27,6 +29,7 @@ struct cpool__message {
 struct cpool__ws_pause {
   struct cpool__water_waiter waiter;
   struct cpool__ws_conn *conn;
+  struct cpool__budget *window; /* that it waits at; NULL: at the queue */
 };
 
 /* ---------------------------------------------------------------------------------------------------------- messages */
@@ -76,7 +79,7 @@ static void complete(struct cpool__ws_conn *conn)
   cpool__ws_touch(ws);
   if (cpool__ws_phase(conn) == CPOOL__WS_UP) {
     deliver(conn, message);
-    if (ws->options.queue != NULL && cpool__queue_above(ws->options.queue))
+    if (cpool__ws_above(conn))
       cpool__ws_pause(conn, true);
   } else {
     cpool__list_push_back(&conn->held, &message->event.link);
@@ -85,17 +88,23 @@ static void complete(struct cpool__ws_conn *conn)
 
 void cpool__ws_release_held(struct cpool__ws_conn *conn)
 {
-  for (struct cpool__link *link; (link = cpool__list_pop_front(&conn->held)) != NULL;)
-    deliver(conn, cpool__container_of(link, struct cpool__message, event.link));
-  cpool__ws_pause(conn, false);
+  for (struct cpool__link *link; (link = cpool__list_pop_front(&conn->held)) != NULL;) {
+    struct cpool__event *event = cpool__container_of(link, struct cpool__event, link);
+    if (conn->ws->options.stream_messages == 1)
+      cpool__ws_stream_deliver(conn, event);
+    else
+      deliver(conn, cpool__container_of(event, struct cpool__message, event));
+  }
+  cpool__ws_pause(conn, cpool__ws_above(conn));
 }
 
 void cpool__ws_forget_incoming(struct cpool__ws_conn *conn)
 {
   cpool__free(conn->incoming);
   conn->incoming = NULL;
+  cpool__ws_stream_forget(conn);
   for (struct cpool__link *link; (link = cpool__list_pop_front(&conn->held)) != NULL;)
-    cpool__free(cpool__container_of(link, struct cpool__message, event.link));
+    cpool__free(cpool__container_of(link, struct cpool__event, link)); /* first in a message, and in a piece */
 }
 
 /* Room to take: what the first frame declares; then twice what there is, so that a message of many small frames is not copied
@@ -126,75 +135,114 @@ static bool check_text(struct cpool__message *message, bool last)
   return !last || whole == left;
 }
 
-static bool received(struct cpool__wire *wire, const struct cpool__wire_piece *piece)
+static void take(struct cpool__ws_conn *conn, const struct cpool__wire_piece *piece)
 {
-  struct cpool__ws_conn *conn = cpool__container_of(wire, struct cpool__ws_conn, wire);
   size_t cap = (size_t) conn->ws->options.max_message_bytes;
-  cpool__ws_conn_heard(conn);
-  int phase = cpool__ws_phase(conn);
-  if ((phase != CPOOL__WS_UP && phase != CPOOL__WS_UNDECIDED) || conn->reason != 0)
-    return true; /* behind a close frame, ours or the peer's, or a cut, nothing is read */
   size_t have = conn->incoming != NULL ? conn->incoming->event.event.len : 0;
   size_t overhead = conn->incoming != NULL ? conn->incoming->fragments * FRAGMENT_BYTES : 0;
   if (piece->len > cap || piece->rest > cap || have + piece->len + piece->rest > cap ||
       have + piece->len + piece->rest + overhead > cap + FRAGMENT_BYTES) {
     cpool__ws_conn_close(conn, CPOOL_WS_TOO_BIG, 1009, NULL);
-    return true;
+    return;
   }
+  bool first = conn->incoming == NULL; /* libwebsockets forgets it over a pong that comes between */
   if (!reserve(&conn->incoming, wanted(conn->incoming, have, piece, cap))) {
     cpool__ws_conn_close(conn, CPOOL_WS_NO_MEMORY, 1011, NULL);
-    return true;
+    return;
   }
   struct cpool_event *event = &conn->incoming->event.event;
-  if (piece->first)
+  if (first)
     event->ws_kind = piece->text ? CPOOL_WS_TEXT : CPOOL_WS_BINARY;
   if (piece->len > 0)
     memcpy(conn->incoming->data + have, piece->data, piece->len);
   event->len = have + piece->len;
   if (!check_text(conn->incoming, piece->last)) {
     cpool__ws_conn_close(conn, CPOOL_WS_PROTOCOL, 1007, NULL);
-    return true;
+    return;
   }
   if (piece->rest == 0)
     conn->incoming->fragments++;
   if (piece->last)
     complete(conn);
+}
+
+static bool received(struct cpool__wire *wire, const struct cpool__wire_piece *piece)
+{
+  struct cpool__ws_conn *conn = cpool__container_of(wire, struct cpool__ws_conn, wire);
+  cpool__ws_conn_heard(conn);
+  int phase = cpool__ws_phase(conn);
+  if ((phase != CPOOL__WS_UP && phase != CPOOL__WS_UNDECIDED) || conn->reason != 0)
+    return true; /* behind a close frame, ours or the peer's, or a cut, nothing is read */
+  if (conn->ws->options.stream_messages == 1)
+    cpool__ws_stream_take(conn, piece);
+  else
+    take(conn, piece);
   return true;
 }
 
 /* ------------------------------------------------------------------------------------------------------------- pauses */
 
-void cpool__ws_pause(struct cpool__ws_conn *conn, bool on)
+bool cpool__ws_above(const struct cpool__ws_conn *conn)
 {
-  conn->wants_pause = on && conn->reason == 0; /* the end of a socket is seen by reading */
+  const cpool_queue *queue = conn->ws->options.queue;
+  return !conn->external && ((queue != NULL && cpool__queue_above(queue)) || cpool__ws_stream_above(conn));
+}
+
+void cpool__ws_settle_soon(struct cpool__ws_conn *conn)
+{
   if (!cpool__link_in(&conn->settle_link))
     cpool__list_push_back(&conn->ws->to_settle, &conn->settle_link);
   cpool__runtime_defer(conn->ws->rt, &conn->ws->settle_task);
 }
 
+void cpool__ws_pause(struct cpool__ws_conn *conn, bool on)
+{
+  conn->wants_pause = on && conn->reason == 0; /* the end of a socket is seen by reading */
+  cpool__ws_settle_soon(conn);
+}
+
 static void pause_free(struct cpool__ws_pause *pause)
 {
   pause->conn->pause = NULL;
+  cpool__budget_drop(pause->window);
   cpool__ws_conn_drop(pause->conn);
   cpool__free(pause);
 }
 
+/* One mark is low: the other one need not be. */
 static void on_low_water(struct cpool__msg *msg)
 {
   struct cpool__ws_pause *pause = cpool__container_of(msg, struct cpool__ws_pause, waiter.msg);
-  if (cpool__ws_phase(pause->conn) != CPOOL__WS_GONE)
-    cpool__ws_pause(pause->conn, false);
+  struct cpool__ws_conn *conn = pause->conn;
+  if (cpool__ws_phase(conn) != CPOOL__WS_GONE)
+    cpool__ws_pause(conn, cpool__ws_phase(conn) == CPOOL__WS_UP);
   pause_free(pause);
 }
 
-/* At the queue's mark until it is low. False: it is low already, or for want of memory the connection is closed. */
+/* False: both are low already. */
+static bool wait_with(struct cpool__ws_pause *pause)
+{
+  cpool_queue *queue = pause->conn->ws->options.queue;
+  struct cpool__ws_stream *stream = pause->conn->stream;
+  if (queue != NULL && cpool__queue_pause(queue, &pause->waiter))
+    return true;
+  if (stream == NULL || !cpool__budget_pause(stream->window, &pause->waiter))
+    return false;
+  pause->window = cpool__budget_hold(stream->window);
+  return true;
+}
+
+/* At the mark of queue or window until it is low. False: both are low already, or for want of memory the connection is
+ * closed. */
 static bool wait_at_mark(struct cpool__ws_conn *conn)
 {
   if (conn->pause != NULL)
     return true;
+  if (!cpool__ws_above(conn))
+    return false;
   struct cpool__ws_pause *pause = cpool__calloc(1, sizeof *pause);
   if (pause == NULL) {
-    cpool__ws_conn_close(conn, CPOOL_WS_NO_MEMORY, 1011, NULL); /* it would fill the queue beyond its mark */
+    cpool__ws_conn_close(conn, CPOOL_WS_NO_MEMORY, 1011, NULL); /* it would go on beyond the mark */
     return false;
   }
   pause->conn = conn;
@@ -202,7 +250,7 @@ static bool wait_at_mark(struct cpool__ws_conn *conn)
   pause->waiter.msg.fn = on_low_water;
   conn->pause = pause;
   cpool__ws_conn_hold(conn);
-  if (cpool__queue_pause(conn->ws->options.queue, &pause->waiter))
+  if (wait_with(pause))
     return true;
   pause_free(pause);
   return false;
@@ -210,12 +258,17 @@ static bool wait_at_mark(struct cpool__ws_conn *conn)
 
 static void stop_waiting(struct cpool__ws_conn *conn)
 {
-  if (conn->pause != NULL && cpool__queue_unpause(conn->ws->options.queue, &conn->pause->waiter))
-    pause_free(conn->pause); /* else its message is on the way, and finds nothing to do */
+  struct cpool__ws_pause *pause = conn->pause;
+  if (pause == NULL)
+    return;
+  if (pause->window != NULL ? cpool__budget_unpause(pause->window, &pause->waiter)
+                            : cpool__queue_unpause(conn->ws->options.queue, &pause->waiter))
+    pause_free(pause); /* else its message is on the way, and finds nothing to do */
 }
 
 static void settle(struct cpool__ws_conn *conn)
 {
+  cpool__ws_stream_flush(conn);
   bool on = conn->wants_pause;
   if (on && cpool__ws_phase(conn) == CPOOL__WS_UP)
     on = wait_at_mark(conn);
@@ -226,10 +279,10 @@ static void settle(struct cpool__ws_conn *conn)
   conn->paused = on;
   conn->ws->paused_count += on ? 1 : -1;
   cpool__wire_pause(&conn->wire, on);
-  if (!on && cpool__ws_phase(conn) == CPOOL__WS_UP && conn->reason == 0) {
-    cpool__ws_conn_heard(conn);
-    cpool__ws_watch(conn);
-  }
+  if (on || cpool__ws_phase(conn) != CPOOL__WS_UP || conn->reason != 0)
+    return;
+  cpool__ws_conn_heard(conn); /* while it was not listened to it was not silent */
+  cpool__ws_watch(conn);
 }
 
 void cpool__ws_settle(struct cpool__task *task)

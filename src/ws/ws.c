@@ -230,6 +230,9 @@ static int read_options(cpool_ws_options *own, const cpool_ws_options *options)
     rc = cpool__options_resolve(&cpool__ws_option_table, own);
   if (rc == CPOOL_OK && (own->queue == NULL) == (own->on_event == NULL))
     rc = cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "ws_new: exactly one of queue and on_event is needed");
+  if (rc == CPOOL_OK && own->max_message_bytes == CPOOL_OFF && own->stream_messages != 1)
+    rc = cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER,
+                       "ws_new: ws option max_message_bytes: off is legal with stream_messages alone");
   return rc;
 }
 

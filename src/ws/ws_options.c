@@ -21,6 +21,8 @@ static const struct cpool__choice overflow_choices[] = {{"refuse", CPOOL_WS_OVER
                                                         {"close", CPOOL_WS_OVERFLOW_CLOSE},
                                                         {NULL, 0}};
 
+static const struct cpool__choice switch_choices[] = {{"on", 1}, {"off", CPOOL_OFF}, {NULL, 0}};
+
 /* max_connections stays below the 2^24 slots of a handle. */
 static const struct cpool__option option_rows[] = {
     {COUNT(max_connections, 1, 16000000), .standard = 1000,
@@ -41,7 +43,8 @@ static const struct cpool__option option_rows[] = {
     {MS(handshake_timeout_ms, 1), .standard = 10000,
      .meaning = "from the accept of a socket, or the start of a dial, until the connection is open"},
     {MS(close_timeout_ms, 1), .standard = 5000, .meaning = "from the wish to close until the end; then it is cut"},
-    {BYTES(max_message_bytes, 1, 1073741824), .standard = 1048576, .meaning = "of a message that is received"},
+    {BYTES(max_message_bytes, 1, 1073741824), .standard = 1048576, .flags = CPOOL__OPTION_OFF,
+     .meaning = "of a message that is received; off is legal with stream_messages alone"},
     {BYTES(max_send_queue_bytes, 1, 1073741824), .standard = 1048576,
      .meaning = "of messages that wait to be sent on one connection"},
     {COUNT(max_send_queue_messages, 1, 1000000), .standard = 10000,
@@ -54,6 +57,10 @@ static const struct cpool__option option_rows[] = {
      .meaning = "of dials: addresses with ports: `127.0.0.1:5353,[::1]:53`"},
     {FIELD(dns_hosts_file), .type = CPOOL__OPTION_TEXT, .unit = "", .standard_text = "/etc/hosts",
      .meaning = "of dials: names that need no query"},
+    {FIELD(stream_messages), .type = CPOOL__OPTION_CHOICE, .unit = "", .standard = CPOOL_OFF, .choices = switch_choices,
+     .meaning = "whether messages come in pieces, as they are read, or whole"},
+    {BYTES(max_stream_bytes, 4096, 1073741824), .standard = 256 * 1024,
+     .meaning = "of the pieces of one connection that are with the caller; above it that connection is not read"},
     {.key = NULL},
 };
 
@@ -72,7 +79,6 @@ int cpool_ws_options_set(cpool_ws_options *options, const char *key, const char 
 #define FIELD(name) .key = #name, .offset = offsetof(cpool_ws_connect_options, name)
 #define TEXT(name) FIELD(name), .type = CPOOL__OPTION_TEXT, .unit = ""
 
-static const struct cpool__choice switch_choices[] = {{"on", 1}, {"off", CPOOL_OFF}, {NULL, 0}};
 static const struct cpool__choice version_choices[] = {{"1.2", CPOOL_TLS_1_2}, {"1.3", CPOOL_TLS_1_3}, {NULL, 0}};
 static const struct cpool__choice policy_choices[] = {{"any", CPOOL_ADDRESS_ANY},
                                                       {"public", CPOOL_ADDRESS_PUBLIC},

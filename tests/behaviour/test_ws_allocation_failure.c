@@ -86,6 +86,7 @@ static void on_event(struct run *run, const cpool_event *event)
     on_accept(run, event);
     break;
   case CPOOL_EVENT_WS_MESSAGE:
+  case CPOOL_EVENT_WS_PIECE: /* each goes back as a message of its own */
     if (run->ws != NULL && cpool_ws_send(run->ws, event->source, event->ws_kind, event->data, event->len) != CPOOL_OK &&
         cpool_ws_remove(run->ws, event->source, 1011, "no memory") != CPOOL_OK)
       run->gave_up = true;
@@ -164,7 +165,7 @@ static void dial(struct run *run, uint16_t port)
     (void) cpool_ws_send(run->ws, run->dialled, CPOOL_WS_TEXT, "x", 1);
 }
 
-static void use_all(struct run *run, uint16_t port)
+static void use_all(struct run *run, uint16_t port, size_t most)
 {
   struct ws_peer_options how = {.headers = "X-User: anna\r\nOrigin: https://a.example\r\n", .path = "/a?b=c"};
   struct ws_peer *peers[CLIENTS];
@@ -174,7 +175,7 @@ static void use_all(struct run *run, uint16_t port)
   assert_non_null(payload);
   for (int i = 0; i < CLIENTS; i++) {
     peers[i] = ws_peer_open(port, &how);
-    talk(run, peers[i], payload, i == 0 ? 10 : 100000);
+    talk(run, peers[i], payload, i == 0 ? 10 : most);
   }
   dial(run, port);
   must_or_no_memory(cpool_ws_publish(run->ws, "all of them", CPOOL_WS_TEXT, "x", 1), "publish");
@@ -202,7 +203,7 @@ static bool all_freed(void *ctx)
 }
 
 /* False: nothing failed. */
-static bool scenario(int64_t first, int64_t width)
+static bool scenario(int64_t first, int64_t width, bool in_pieces)
 {
   struct run run = {0};
   int fds_before = open_fd_count();
@@ -219,6 +220,8 @@ static bool scenario(int64_t first, int64_t width)
     options.queue = run.queue;
     options.handshake_timeout_ms = 1000;
     options.close_timeout_ms = 1000;
+    options.stream_messages = in_pieces ? 1 : 0;
+    options.max_stream_bytes = 8192; /* it is used up twice */
     must_or_no_memory(cpool_ws_new(&run.ws, NULL, &options), "ws_new");
   }
   if (run.ws != NULL) {
@@ -230,7 +233,7 @@ static bool scenario(int64_t first, int64_t width)
     int port = cpool_ws_listen(run.ws, &listen);
     must_or_no_memory(port, "listen");
     if (port > 0)
-      use_all(&run, (uint16_t) port);
+      use_all(&run, (uint16_t) port, in_pieces ? 20000 : 100000);
     if (cpool_ws_close(run.ws, 0) != CPOOL_OK)
       SAY("close");
     run.ws = NULL; /* what is still in the queue is not answered */
@@ -248,10 +251,10 @@ static bool scenario(int64_t first, int64_t width)
   return atomic_load(&memory.failed) > 0;
 }
 
-static void sweep(int64_t width, int64_t step)
+static void sweep(int64_t width, int64_t step, bool in_pieces)
 {
   int64_t first = 1;
-  for (int runs = 0; scenario(first, width); first += step)
+  for (int runs = 0; scenario(first, width, in_pieces); first += step)
     assert_true(++runs < MOST_RUNS);
   print_message("%lld allocations\n", (long long) first - 1);
   assert_true(first > 20); /* the hook is in force */
@@ -260,13 +263,19 @@ static void sweep(int64_t width, int64_t step)
 static void each_allocation_may_fail(void **state)
 {
   (void) state;
-  sweep(1, 1);
+  sweep(1, 1, false);
 }
 
 static void each_run_of_allocations_may_fail(void **state)
 {
   (void) state;
-  sweep(5, 3);
+  sweep(5, 3, false);
+}
+
+static void each_allocation_may_fail_while_messages_come_in_pieces(void **state)
+{
+  (void) state;
+  sweep(1, 1, true);
 }
 
 static void ignore(const cpool_event *event)
@@ -291,6 +300,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(each_allocation_may_fail),
       cmocka_unit_test(each_run_of_allocations_may_fail),
+      cmocka_unit_test(each_allocation_may_fail_while_messages_come_in_pieces),
   };
   return cmocka_run_group_tests(tests, setup, NULL);
 }
