@@ -1,14 +1,17 @@
-/* ws_storm: clients and callers that do anything at any time: each connection that was told of ends once, and the counts add up */
+/* ws_storm: clients and callers that do anything at any time: each connection that was told of ends once, and the counts add up
+ *
+ *   behaviour_ws_storm [OPERATIONS [SEED]]
+ */
 #include "ws_fixture.h"
 
+#include <sched.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
 
 enum {
   CLIENTS = 6,
   CALLERS = 2,
-  LIVES = 120,  /* of each client: connects and what follows */
-  CALLS = 4000, /* of each caller */
+  OPERATIONS = 8000, /* connects and what follows on them, of all clients; as many calls come from other threads */
   IDS = 12,
   BATCH = 32,
   SLOTS = 1 << 16
@@ -20,9 +23,17 @@ static struct {
   uint16_t port;
   _Atomic uint64_t told, opened, ended, messages;
   _Atomic int state[SLOTS]; /* by slot of the handle: 0 none, 1 told, 2 open */
+  _Atomic uint64_t dialled, disconnected, operations, calls, most;
+  uint32_t seed;
   _Atomic bool manager_closed, clients_done;
   _Atomic cpool_conn last;
-} storm;
+} storm = {.most = OPERATIONS, .seed = 1};
+
+/* Counts one. False: it was the last. */
+static bool goes_on(void)
+{
+  return atomic_fetch_add(&storm.operations, 1) < storm.most;
+}
 
 static uint32_t next_random(uint32_t *seed)
 {
@@ -74,6 +85,9 @@ static void on_event(const cpool_event *event)
     storm.messages++;
     (void) cpool_ws_send(storm.ws, event->source, event->ws_kind, event->data, event->len);
     break;
+  case CPOOL_EVENT_WS_DISCONNECTED:
+    storm.disconnected++;
+    break;
   case CPOOL_EVENT_WS_CLOSED:
     assert_in_range(event->reason, CPOOL_WS_BY_PEER, CPOOL_WS_MANAGER);
     storm.ended++;
@@ -104,19 +118,44 @@ static void *consume(void *arg)
 
 /* ------------------------------------------------------------------------------------------------------------- callers */
 
+/* A connection to the manager's own listener, or to nobody. */
+static void dial(uint32_t *seed)
+{
+  char id[16], url[64];
+  cpool_conn conn;
+  cpool_ws_connect_options options;
+  cpool_ws_connect_options_init(&options);
+  snprintf(url, sizeof url, "ws://127.0.0.1:%u/", next_random(seed) % 8 == 0 ? 1 : storm.port);
+  options.url = url;
+  options.reconnect_ms = next_random(seed) % 4 == 0 ? CPOOL_OFF : 5;
+  options.max_reconnect_ms = 20;
+  options.max_attempts = 2;
+  if (cpool_ws_connect(storm.ws, id_of(next_random(seed), id), &options, &conn) != CPOOL_OK)
+    return;
+  storm.told++;
+  storm.dialled++;
+  (void) cpool_ws_subscribe(storm.ws, conn, "odd");
+  (void) cpool_ws_expire(storm.ws, conn, 20 + next_random(seed) % 200); /* else they fill the registry */
+}
+
 static void *call(void *arg)
 {
-  uint32_t seed = (uint32_t) (uintptr_t) arg * 7919;
+  uint32_t seed = storm.seed * 31 + (uint32_t) (uintptr_t) arg * 7919;
   char id[16], page[64], bytes[2000] = {0};
   cpool_ws_info info;
   cpool_ws_health health;
   cpool_ws_info_init(&info);
   cpool_ws_health_init(&health);
-  for (int i = 0; i < CALLS && !storm.clients_done; i++) {
+  while (!storm.clients_done) {
+    if (storm.calls > storm.operations) { /* else there are nothing but calls */
+      sched_yield();
+      continue;
+    }
+    storm.calls++;
     cpool_conn conn = storm.last;
     uint64_t cursor = next_random(&seed) % 8;
     (void) cpool_ws_find(storm.ws, id_of(next_random(&seed), id), &conn);
-    switch (next_random(&seed) % 12) {
+    switch (next_random(&seed) % 13) {
     case 0:
       (void) cpool_ws_remove(storm.ws, conn, 4000, "storm");
       break;
@@ -148,6 +187,10 @@ static void *call(void *arg)
     case 9:
       (void) cpool_ws_touch(storm.ws, conn);
       break;
+    case 10:
+      if (next_random(&seed) % 8 == 0)
+        dial(&seed);
+      break;
     default:
       (void) cpool_ws_send(storm.ws, conn, CPOOL_WS_TEXT, "from a caller", 13);
     }
@@ -160,7 +203,7 @@ static void *call(void *arg)
 static void live(struct ws_peer *peer, uint32_t *seed)
 {
   char payload[3000] = {0};
-  for (uint32_t steps = next_random(seed) % 12; steps > 0; steps--) {
+  for (uint32_t steps = next_random(seed) % 12; steps > 0 && goes_on(); steps--) {
     size_t len = next_random(seed) % sizeof payload;
     switch (next_random(seed) % 10) {
     case 0:
@@ -189,14 +232,20 @@ static void live(struct ws_peer *peer, uint32_t *seed)
 static void *visit(void *arg)
 {
   static const char *const heads[] = {"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "junk\r\n\r\n", "\x16\x03\x01", ""};
-  uint32_t seed = (uint32_t) (uintptr_t) arg * 104729;
-  for (int i = 0; i < LIVES; i++) {
+  uint32_t seed = storm.seed * 17 + (uint32_t) (uintptr_t) arg * 104729;
+  while (goes_on()) {
     uint32_t kind = next_random(&seed);
     struct ws_peer_options how = {.head = kind % 16 == 0 ? heads[kind / 16 % 4] : NULL};
     struct ws_peer *peer = ws_peer_open(storm.port, &how);
     if (ws_peer_status(peer) == 101)
       live(peer, &seed);
-    switch (next_random(&seed) % 4) {
+    switch (next_random(&seed) % 5) {
+    case 4: /* vanishes: says nothing more, and is cut for that */
+      if (next_random(&seed) % 8 == 0)
+        while (ws_peer_read(peer, 300).first >= 0)
+          continue;
+      ws_peer_free(peer);
+      break;
     case 0:
       (void) ws_peer_send_close(peer, next_random(&seed) % 2 == 0 ? 1000 : 5000, "bye");
       (void) ws_peer_read(peer, 5);
@@ -255,9 +304,13 @@ static void each_connection_ends_once(void **state)
   assert_int_equal(cpool_ws_close_start(storm.ws, 200), CPOOL_OK);
   pthread_join(consumer, NULL);
   cpool_ws_stats stats = ws_stats(); /* adds up */
-  print_message("%llu connections, %llu told of, %llu opened, %llu messages\n", (unsigned long long) stats.opened,
-                (unsigned long long) storm.told, (unsigned long long) storm.opened,
-                (unsigned long long) storm.messages);
+  print_message(
+      "%llu operations, %llu calls: %llu connections, %llu dialled and %llu times down, %llu told of, %llu opened, "
+      "%llu messages, %llu cut for silence\n",
+      (unsigned long long) storm.operations, (unsigned long long) storm.calls, (unsigned long long) stats.opened,
+      (unsigned long long) storm.dialled, (unsigned long long) storm.disconnected, (unsigned long long) storm.told,
+      (unsigned long long) storm.opened, (unsigned long long) storm.messages,
+      (unsigned long long) stats.closed_no_pong);
   assert_int_equal(stats.opened, stats.closed);
   assert_int_equal(stats.opened - stats.closed, 0);
   assert_int_equal(stats.queued_bytes, 0);
@@ -265,14 +318,18 @@ static void each_connection_ends_once(void **state)
   assert_int_equal(stats.topics, 0);
   assert_int_equal(stats.paused_connections, 0);
   assert_int_equal(storm.ended, storm.told);
-  assert_true(storm.opened > CLIENTS && storm.messages > CLIENTS);
+  assert_true(storm.opened > CLIENTS && storm.messages > CLIENTS && storm.dialled > 0);
   cpool_ws_free(storm.ws);
   fixture.ws = NULL;
   assert_int_equal(cpool_queue_free(storm.queue), CPOOL_OK);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
   const struct CMUnitTest tests[] = {cmocka_unit_test(each_connection_ends_once)};
+  if (argc > 1)
+    storm.most = strtoull(argv[1], NULL, 10);
+  if (argc > 2)
+    storm.seed = (uint32_t) strtoul(argv[2], NULL, 10);
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
