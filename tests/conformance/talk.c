@@ -86,6 +86,7 @@ static bool next_word(const char **at, struct word *word)
 /* --------------------------------------------------------------------------------------------------------- what is said */
 
 struct speech {
+  bool masked;
   unsigned char *bytes;
   size_t len, capacity;
 };
@@ -101,13 +102,13 @@ static void say_frame(struct speech *speech, int first, const unsigned char *pay
   unsigned char *at = speech->bytes + speech->len;
   *at++ = (unsigned char) first;
   int more = len <= 125 ? 0 : len <= 65535 ? 2 : 8;
-  *at++ = (unsigned char) (0x80 | (more == 0 ? len : more == 2 ? 126 : 127));
+  *at++ = (unsigned char) ((speech->masked ? 0x80 : 0) | (more == 0 ? len : more == 2 ? 126 : 127));
   while (more > 0)
     *at++ = (unsigned char) (len >> 8 * --more);
-  memset(at, MASK, 4);
-  at += 4;
+  if (speech->masked)
+    at = (unsigned char *) memset(at, MASK, 4) + 4;
   for (size_t i = 0; i < len; i++)
-    *at++ = payload[i] ^ MASK;
+    *at++ = speech->masked ? payload[i] ^ MASK : payload[i];
   speech->len = (size_t) (at - speech->bytes);
 }
 
@@ -136,7 +137,7 @@ static void say_word(struct speech *speech, const struct word *word)
 /* Whether a close frame was among it. */
 static bool say(struct ws_peer *peer, const struct conformance_case *one)
 {
-  struct speech speech = {0};
+  struct speech speech = {.masked = !ws_peer_is_server(peer)};
   struct word word;
   bool closes = false;
   for (const char *at = one->say; next_word(&at, &word);) {
@@ -278,9 +279,9 @@ static enum heard hear(struct ws_peer *peer, struct notes *notes, struct message
     note(notes, word);
     return OVER;
   }
-  if ((frame.first & 0x70) != 0 || frame.masked || opcode >= WS_CLOSE) {
-    note_payload(notes, frame.first == (WS_FIN | opcode) && !frame.masked ? opcode : frame.first, frame.payload,
-                 frame.len);
+  bool wrong = (frame.first & 0x70) != 0 || frame.masked != ws_peer_is_server(peer);
+  if (wrong || opcode >= WS_CLOSE) {
+    note_payload(notes, frame.first == (WS_FIN | opcode) && !wrong ? opcode : frame.first, frame.payload, frame.len);
     return HEARD;
   }
   if (opcode != 0)
@@ -329,11 +330,8 @@ static enum conformance_result judge(const struct conformance_case *one, const s
   return CONFORMANCE_DEVIATION;
 }
 
-void conformance_talk(const struct conformance_case *one, uint16_t port, const char *ca_file,
-                      struct conformance_talk *out)
+void conformance_talk(const struct conformance_case *one, struct ws_peer *peer, struct conformance_talk *out)
 {
-  struct ws_peer_options how = {.ca_file = ca_file};
-  struct ws_peer *peer = ws_peer_open(port, &how);
   *out = (struct conformance_talk){.result = CONFORMANCE_DEVIATION};
   struct notes notes = {.text = out->heard};
   bool said_close = say(peer, one);

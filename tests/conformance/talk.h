@@ -1,10 +1,9 @@
-/* talk: one case with one endpoint: says its words as a client, and writes down what is heard */
+/* talk: one case with one endpoint: says its words to it, and writes down what is heard */
 #ifndef CPOOL_CONFORMANCE_TALK_H
 #define CPOOL_CONFORMANCE_TALK_H
 
-#include <stdint.h>
-
 #include "conformance/cases.h"
+#include "support/ws_peer.h"
 
 enum conformance_result { CONFORMANCE_OK, CONFORMANCE_LENIENT, CONFORMANCE_DEVIATION };
 
@@ -16,8 +15,7 @@ struct conformance_talk {
       heard[CONFORMANCE_TEXT]; /* words; a connection that ends without a close frame: "cut" */
 };
 
-/* `ca_file`: over TLS; NULL: plain. */
-void conformance_talk(const struct conformance_case *one, uint16_t port, const char *ca_file,
-                      struct conformance_talk *out);
+/* Takes the peer, a client or a server, whose handshake is done. */
+void conformance_talk(const struct conformance_case *one, struct ws_peer *peer, struct conformance_talk *out);
 
 #endif

@@ -272,6 +272,11 @@ const char *ws_peer_head(const struct ws_peer *peer)
   return peer->head;
 }
 
+bool ws_peer_is_server(const struct ws_peer *peer)
+{
+  return peer->server;
+}
+
 int ws_peer_fd(const struct ws_peer *peer)
 {
   return peer->fd;
