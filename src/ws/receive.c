@@ -134,6 +134,10 @@ static bool received(struct cpool__wire *wire, const struct cpool__wire_piece *p
   int phase = cpool__ws_phase(conn);
   if ((phase != CPOOL__WS_UP && phase != CPOOL__WS_UNDECIDED) || conn->reason != 0)
     return true; /* behind a close frame, ours or the peer's, or a cut, nothing is read */
+  if (piece->first != (conn->incoming == NULL)) { /* libwebsockets has skipped an empty frame without a mask */
+    cpool__ws_conn_close(conn, CPOOL_WS_PROTOCOL, 1002, NULL);
+    return true;
+  }
   size_t have = conn->incoming != NULL ? conn->incoming->event.event.len : 0;
   size_t overhead = conn->incoming != NULL ? conn->incoming->fragments * FRAGMENT_BYTES : 0;
   if (piece->len > cap || piece->rest > cap || have + piece->len + piece->rest > cap ||
