@@ -7,6 +7,7 @@ import asyncio
 import os
 import random
 import signal
+import socket
 import ssl
 import subprocess
 import tempfile
@@ -145,6 +146,102 @@ class Chat(unittest.TestCase):
 
         asyncio.run(asyncio.wait_for(two_rooms(), DEADLINE_S))
         self.assertEqual(server.stop()[0], 0)
+
+
+class Cat(unittest.TestCase):
+    """cpool-ws-cat against a server of Python's websockets."""
+
+    def cat(self, url, lines, *options):
+        return subprocess.run([f"{EXAMPLES}/cpool-ws-cat", *options, url], input=lines, capture_output=True, text=True,
+                              timeout=DEADLINE_S)
+
+    def serve(self, handler, client, **options):
+        """Runs the client, in a thread, against the handler."""
+
+        async def both():
+            async with websockets.serve(handler, "127.0.0.1", 0, compression=None, **options) as server:
+                port = server.sockets[0].getsockname()[1]
+                return await asyncio.get_running_loop().run_in_executor(None, client, port)
+
+        return asyncio.run(asyncio.wait_for(both(), DEADLINE_S))
+
+    @staticmethod
+    async def echo(peer, *path):
+        async for message in peer:
+            await peer.send(message)
+
+    def test_lines_go_and_come_back(self):
+        lines = "".join(f"line {number} äα€😀\n" for number in range(1000))
+        result = self.serve(self.echo, lambda port: self.cat(f"ws://127.0.0.1:{port}/", lines))
+        self.assertEqual(result.stdout, lines)
+        self.assertEqual(result.returncode, 0, result.stderr)
+
+    def test_what_is_asked_for(self):
+        seen = {}
+
+        async def look(peer, *path):
+            seen.update(path=peer.path, token=peer.request_headers["X-Token"], subprotocol=peer.subprotocol)
+            await peer.close(code=1001, reason="seen")
+
+        result = self.serve(look, lambda port: self.cat(f"ws://127.0.0.1:{port}/a/b?c=d", "", "--header", "X-Token: t",
+                                                        "--subprotocols", "soap, chat", "--once"), subprotocols=["chat"])
+        self.assertEqual(seen, {"path": "/a/b?c=d", "token": "t", "subprotocol": "chat"})
+        self.assertIn("closed, code 1001: seen", result.stderr)
+
+    def test_it_comes_back_after_a_restart(self):
+        times = []
+
+        async def first_ends(peer, *path):
+            times.append(1)
+            if len(times) == 1:
+                await peer.close(code=1011)
+            else:
+                await self.echo(peer)
+
+        result = self.serve(first_ends, lambda port: self.cat(f"ws://127.0.0.1:{port}/", "after all\n"))
+        self.assertIn("closed, code 1011; again in", result.stderr)
+        self.assertEqual(len(times), 2)
+        self.assertEqual(result.returncode, 0, result.stderr)
+
+    def test_a_refused_connection_is_told(self):
+        result = self.cat("ws://127.0.0.1:1/", "lost\n", "--once")
+        self.assertIn("CPOOL_ECONNECT", result.stderr)
+        self.assertEqual(result.returncode, 1)
+
+
+class Many(unittest.TestCase):
+    def test_all_are_open_and_answer(self):
+        server = Server(self, *ECHO)
+        result = subprocess.run([f"{EXAMPLES}/cpool-ws-many", "-n", "300", server.url], capture_output=True, text=True,
+                                timeout=DEADLINE_S)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("open 300,", result.stdout)
+        self.assertIn("300 checked", result.stdout)
+        self.assertEqual(server.stop()[0], 0)
+
+
+class Hosted(unittest.TestCase):
+    def test_connections_of_the_programs_own_server(self):
+        with socket.socket() as holder:
+            holder.bind(("127.0.0.1", 0))
+            port = holder.getsockname()[1]
+        server = Server(self, "ws_hosted", str(port))
+
+        async def clients():
+            first, second = await websockets.connect(server.url), await websockets.connect(server.url)
+            await first.send("mine")
+            self.assertEqual(await first.recv(), "mine")
+            await second.send("all of you")
+            self.assertEqual(await first.recv(), "all of you")
+            self.assertEqual(await second.recv(), "all of you")
+            await first.close(code=3001)
+            server.process.send_signal(signal.SIGTERM)
+            with self.assertRaises(websockets.exceptions.ConnectionClosed):
+                await second.recv()
+            self.assertEqual(second.close_code, 1001)
+
+        asyncio.run(asyncio.wait_for(clients(), DEADLINE_S))
+        self.assertEqual(server.process.wait(DEADLINE_S), 0)
 
 
 if __name__ == "__main__":
