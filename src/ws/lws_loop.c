@@ -124,6 +124,7 @@ static bool receive(struct lws *wsi, struct cpool__wire *wire, const struct cpoo
                                     .len = len,
                                     .rest = lws_remaining_packet_payload(wsi),
                                     .text = !lws_frame_is_binary(wsi),
+                                    .first = lws_is_first_fragment(wsi) != 0,
                                     .last = lws_is_final_fragment(wsi) != 0};
   return events->received(wire, &piece);
 }

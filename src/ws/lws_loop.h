@@ -23,7 +23,7 @@ struct cpool__wire_piece {
   const void *data;
   size_t len;
   size_t rest;            /* of its frame: declared by the peer, and still to come */
-  bool text, last; /* of its message */
+  bool text, first, last; /* of its message */
 };
 
 /* Each call comes from libuv's poll phase, or from within a call below where that is said. Only `gone` may free the

@@ -25,7 +25,6 @@ void cpool__ws_publish(struct cpool__task *task)
   snapshot.queued_bytes = atomic_load(&ws->queued_bytes) - atomic_load(&ws->posted_bytes);
   snapshot.queued_messages = atomic_load_explicit(&ws->queued_messages, memory_order_relaxed);
   snapshot.paused_connections = ws->paused_count;
-  snapshot.messages_dropped += atomic_load_explicit(&ws->dropped_count, memory_order_relaxed);
   cpool__snapshot_write(&ws->sequence, ws->words, &snapshot.total_connections, CPOOL__WS_STATS_WORDS);
 }
 
@@ -38,6 +37,8 @@ int cpool_ws_stats_get(cpool_ws *ws, cpool_ws_stats *out)
   if (rc != CPOOL_OK)
     return rc;
   cpool__snapshot_read(&ws->sequence, ws->words, &own.total_connections, CPOOL__WS_STATS_WORDS);
+  own.messages_dropped +=
+      atomic_load_explicit(&ws->dropped_count, memory_order_relaxed); /* no turn need follow these */
   return cpool__struct_write(out, &own, sizeof own, "cpool_ws_stats");
 }
 

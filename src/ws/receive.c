@@ -145,13 +145,12 @@ static void take(struct cpool__ws_conn *conn, const struct cpool__wire_piece *pi
     cpool__ws_conn_close(conn, CPOOL_WS_TOO_BIG, 1009, NULL);
     return;
   }
-  bool first = conn->incoming == NULL; /* libwebsockets forgets it over a pong that comes between */
   if (!reserve(&conn->incoming, wanted(conn->incoming, have, piece, cap))) {
     cpool__ws_conn_close(conn, CPOOL_WS_NO_MEMORY, 1011, NULL);
     return;
   }
   struct cpool_event *event = &conn->incoming->event.event;
-  if (first)
+  if (piece->first)
     event->ws_kind = piece->text ? CPOOL_WS_TEXT : CPOOL_WS_BINARY;
   if (piece->len > 0)
     memcpy(conn->incoming->data + have, piece->data, piece->len);
@@ -173,6 +172,11 @@ static bool received(struct cpool__wire *wire, const struct cpool__wire_piece *p
   int phase = cpool__ws_phase(conn);
   if ((phase != CPOOL__WS_UP && phase != CPOOL__WS_UNDECIDED) || conn->reason != 0)
     return true; /* behind a close frame, ours or the peer's, or a cut, nothing is read */
+  bool begun = conn->incoming != NULL || cpool__ws_stream_begun(conn);
+  if (piece->first == begun) { /* libwebsockets has skipped an empty frame without a mask */
+    cpool__ws_conn_close(conn, CPOOL_WS_PROTOCOL, 1002, NULL);
+    return true;
+  }
   if (conn->ws->options.stream_messages == 1)
     cpool__ws_stream_take(conn, piece);
   else

@@ -225,7 +225,7 @@ void cpool__ws_stream_take(struct cpool__ws_conn *conn, const struct cpool__wire
     cpool__ws_conn_close(conn, CPOOL_WS_NO_MEMORY, 1011, NULL);
     return;
   }
-  if (conn->stream->kind == 0)
+  if (piece->first)
     conn->stream->kind = piece->text ? CPOOL_WS_TEXT : CPOOL_WS_BINARY;
   if (above_cap(conn, piece)) {
     cpool__ws_conn_close(conn, CPOOL_WS_TOO_BIG, 1009, NULL);

@@ -26,6 +26,11 @@ void cpool__ws_stream_deliver(struct cpool__ws_conn *conn, struct cpool__event *
 void cpool__ws_stream_forget(struct cpool__ws_conn *conn); /* what was gathered is dropped */
 void cpool__ws_stream_credit(struct cpool__ws_conn *conn, int64_t bytes);
 void cpool__ws_stream_end(struct cpool__ws_conn *conn); /* pieces on their way live on */
+/* In the middle of a message. */
+static inline bool cpool__ws_stream_begun(const struct cpool__ws_conn *conn)
+{
+  return conn->stream != NULL && conn->stream->kind != 0;
+}
 static inline bool cpool__ws_stream_above(const struct cpool__ws_conn *conn)
 {
   return conn->stream != NULL && cpool__water_above(&conn->stream->window->water);

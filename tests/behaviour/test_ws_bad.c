@@ -246,11 +246,20 @@ static void frames_that_libwebsockets_takes_against_the_rfc(void **state)
       fail_msg("%s: %zu bytes", rows[i].name, seen->len);
     assert_int_equal(leave(peer)->reason, CPOOL_WS_BY_PEER);
   }
-  struct ws_peer *peer = open_one(); /* without a mask no byte is left of this one, and libwebsockets skips it */
-  assert_true(ws_peer_send_raw(peer, BYTES("\x82\x7F\0\0\0\0\0\0\0\0\x82\x82" MASK "hi")));
-  assert_string_equal(ws_next(CPOOL_EVENT_WS_MESSAGE)->data, "hi");
-  assert_int_equal(leave(peer)->reason, CPOOL_WS_BY_PEER);
   ws_serves_on(&how);
+}
+
+/* With a length of 16 or 64 bits that is 0, and no mask, libwebsockets skips it: what is around it does not fit together. */
+static void a_skipped_frame_is_found_out(void **state)
+{
+  (void) state;
+  static const struct row rows[] = {
+      {"the first of a text", BYTES("\x01\x7E\0\0\x80\x82" MASK "\xFF\xFF"), 1002, CPOOL_WS_PROTOCOL},
+      {"the first of a binary, and a pong", BYTES("\x02\x7F\0\0\0\0\0\0\0\0\x8A\x81" MASK "x\x80\x81" MASK "x"), 1002,
+       CPOOL_WS_PROTOCOL},
+      {"the last, before another", BYTES("\x01\x81" MASK "x\x80\x7E\0\0\x82\x81" MASK "\xFF"), 1002, CPOOL_WS_PROTOCOL},
+  };
+  check_rows(rows, sizeof rows / sizeof *rows);
 }
 
 /* -------------------------------------------------------------------------------------------------------------- texts */
@@ -526,7 +535,7 @@ static void a_peer_that_never_reads_meets_the_overflow_policy(void **state)
 
 /* ----------------------------------------------------------------------------------------------------------- nonsense */
 
-static uint32_t dice = 20240229;
+static uint32_t dice = 18u * 2654435761u; /* libwebsockets skips some of these */
 
 static uint32_t any(uint32_t below)
 {
@@ -721,6 +730,7 @@ int main(void)
       cmocka_unit_test_teardown(what_is_too_large_is_refused_before_it_comes, stop),
       cmocka_unit_test_teardown(the_largest_message_is_taken_and_one_byte_more_is_not, stop),
       cmocka_unit_test_teardown(frames_that_libwebsockets_takes_against_the_rfc, stop),
+      cmocka_unit_test_teardown(a_skipped_frame_is_found_out, stop),
       cmocka_unit_test_teardown(what_is_no_utf8_ends_with_1007_wherever_it_is_cut, stop),
       cmocka_unit_test_teardown(what_is_utf8_is_taken_wherever_it_is_cut, stop),
       cmocka_unit_test_teardown(a_text_is_refused_before_its_end, stop),

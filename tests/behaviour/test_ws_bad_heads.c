@@ -408,7 +408,7 @@ static void any_head_is_let_in_or_ends(void **state)
   assert_in_range(upgraded_count, HEADS / 5, HEADS * 4 / 5);
   cpool_ws_stats stats = ws_serves_on(NULL);
   assert_in_range(asked_count, upgraded_count + 1, HEADS);
-  assert_in_range(stats.closed_lost, upgraded_count, asked_count);
+  assert_in_range(stats.closed - stats.closed_handshake, upgraded_count, asked_count); /* junk may follow the head */
 }
 
 static void resets_before_the_upgrade_leave_nothing(void **state)
