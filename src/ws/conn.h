@@ -118,8 +118,8 @@ bool cpool__ws_conn_note(struct cpool__ws_conn *conn, int kind); /* false: out o
 void cpool__ws_conn_drained(struct cpool__ws_conn *conn);
 static inline bool cpool__ws_half_empty(const struct cpool__ws_conn *conn)
 {
-  return atomic_load(&conn->queued_bytes) <= conn->ws->options.max_send_queue_bytes / 2 &&
-         atomic_load(&conn->queued_messages) <= conn->ws->options.max_send_queue_messages / 2;
+  return atomic_load(&conn->queued_bytes) <= conn->ws->limits.max_send_queue_bytes / 2 &&
+         atomic_load(&conn->queued_messages) <= conn->ws->limits.max_send_queue_messages / 2;
 }
 /* The peer has shown life. */
 void cpool__ws_conn_heard(struct cpool__ws_conn *conn);

@@ -49,6 +49,11 @@ void cpool__ws_stream_credit(struct cpool__ws_conn *conn, int64_t bytes)
   cpool__budget_fall(stream->window, bytes);
 }
 
+void cpool__ws_stream_marks(struct cpool__ws_stream *stream, int64_t window_bytes)
+{
+  cpool__budget_marks(stream->window, window_bytes, window_bytes / 2);
+}
+
 void cpool__ws_stream_forget(struct cpool__ws_conn *conn)
 {
   if (conn->stream == NULL)

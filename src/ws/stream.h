@@ -23,7 +23,8 @@ void cpool__ws_stream_flush(struct cpool__ws_conn *conn);
 void cpool__ws_stream_deliver(struct cpool__ws_conn *conn, struct cpool__event *event); /* a piece that was held */
 void cpool__ws_stream_forget(struct cpool__ws_conn *conn); /* what was gathered is dropped */
 void cpool__ws_stream_credit(struct cpool__ws_conn *conn, int64_t bytes);
-void cpool__ws_stream_end(struct cpool__ws_conn *conn); /* pieces on their way live on */
+void cpool__ws_stream_marks(struct cpool__ws_stream *stream, int64_t window_bytes); /* another window */
+void cpool__ws_stream_end(struct cpool__ws_conn *conn);                             /* pieces on their way live on */
 static inline bool cpool__ws_stream_above(const struct cpool__ws_conn *conn)
 {
   return conn->stream != NULL && cpool__water_above(&conn->stream->window->water);

@@ -7,11 +7,8 @@
  *            -> FREEING   no connection is left, and no message is on its way: libwebsockets is taken down
  *   FREEING  -> CLOSED    it is; the closed event is handed over, after all others, as the loop's last touch of the manager
  */
-#include <string.h>
-
 #include "base/memory.h"
 #include "core/error.h"
-#include "core/structs.h"
 #include "core/wait.h"
 #include "ws/conn.h"
 #include "ws/hosted.h"
@@ -98,6 +95,7 @@ static void ws_free(cpool_ws *ws)
   cpool__ids_fini(&ws->ids);
   cpool__fork_mark_fini(&ws->fork_mark);
   pthread_mutex_destroy(&ws->lock);
+  pthread_mutex_destroy(&ws->options_lock);
   cpool__free(ws->scratch);
   cpool__free(ws);
   cpool__runtime_drop(rt);
@@ -217,15 +215,9 @@ static int begin_on_loop(void *arg)
 
 static int read_options(cpool_ws_options *own, const cpool_ws_options *options)
 {
-  *own = (cpool_ws_options){.size = sizeof *own};
-  int rc = options != NULL ? cpool__struct_read(own, sizeof *own, options, "cpool_ws_options") : CPOOL_OK;
-  if (rc == CPOOL_OK)
-    rc = cpool__options_resolve(&cpool__ws_option_table, own);
+  int rc = cpool__ws_options_make(own, options);
   if (rc == CPOOL_OK && (own->queue == NULL) == (own->on_event == NULL))
     rc = cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "ws_new: exactly one of queue and on_event is needed");
-  if (rc == CPOOL_OK && own->max_message_bytes == CPOOL_OFF && own->stream_messages != 1)
-    rc = cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER,
-                       "ws_new: ws option max_message_bytes: off is legal with stream_messages alone");
   return rc;
 }
 
@@ -235,6 +227,7 @@ static void init(cpool_ws *ws, cpool_runtime *rt)
   atomic_init(&ws->close_at_us, UINT64_MAX);
   cpool__fork_mark_init(&ws->fork_mark);
   pthread_mutex_init(&ws->lock, NULL);
+  pthread_mutex_init(&ws->options_lock, NULL);
   cpool__ids_init(&ws->ids, IDS_LOOP);
   cpool__table_init(&ws->by_id, cpool__ws_same_id);
   cpool__table_init(&ws->topics, cpool__topic_same);
@@ -282,7 +275,8 @@ int cpool_ws_new(cpool_ws **out, cpool_runtime *runtime, const cpool_ws_options 
     return cpool__refuse(CPOOL_ENOMEM, CPOOL_LAYER_SYSTEM, "ws_new: no memory");
   }
   init(ws, rt);
-  ws->options = own;
+  ws->options = ws->wanted = own;
+  cpool__ws_limits_set(ws, &own);
   ws->scratch = scratch;
   ws->end = end;
   rc = cpool__call(rt, begin_on_loop, ws);

@@ -16,7 +16,7 @@ int main(void)
         "A field that is 0 or NULL means the default. `off` is `CPOOL_OFF` (-1) in the struct: no limit, or not at "
         "all. A value that is not allowed is\n"
         "refused with `CPOOL_EINVAL`, never corrected. *Live* options of a pool can be changed by "
-        "`cpool_http_reconfigure`; nothing of a manager (ws), a queue or a\n"
+        "`cpool_http_reconfigure`, those of a manager (ws) by `cpool_ws_reconfigure`; nothing of a queue or a\n"
         "session can be changed after it was made.\n\n",
         stdout);
   cpool__options_document(&cpool__http_option_table, stdout);
