@@ -539,12 +539,16 @@ static void what_is_not_read_is_no_silence(void **state)
 {
   (void) state;
   struct sender sender;
-  options.health_check_interval_ms = 300;
-  options.pong_timeout_ms = 300;
-  options.connection_timeout_ms = 650;
+  options.health_check_interval_ms = options.connection_timeout_ms = CPOOL_OFF;
   start(false);
   struct ws_peer *peer = pause_one(&sender, NULL);
   struct ws_peer *silent = open_peer(NULL); /* younger, and goes first */
+  cpool_ws_options shorter;
+  cpool_ws_options_init(&shorter);
+  assert_int_equal(cpool_ws_options_get(fixture.ws, &shorter), CPOOL_OK);
+  shorter.health_check_interval_ms = shorter.pong_timeout_ms = 100;
+  shorter.connection_timeout_ms = 1000;
+  assert_int_equal(cpool_ws_reconfigure(fixture.ws, &shorter), CPOOL_OK);
   expect_closed(&inflows[1], CPOOL_WS_NO_PONG, 1006);
   assert_int_equal(inflows[0].closed, 0);
   assert_int_equal(ws_stats().paused_connections, 1);
