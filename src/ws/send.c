@@ -339,7 +339,7 @@ static int no_room(struct cpool__ws_conn *conn, enum room room)
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER,
                          "ws_send: the message is longer than max_send_queue_bytes (%lld)",
                          (long long) limits->max_send_queue_bytes);
-  switch (limits->on_overflow) {
+  switch (atomic_load(&limits->on_overflow)) {
   case CPOOL_WS_OVERFLOW_DROP_NEWEST:
     atomic_fetch_add_explicit(&conn->ws->dropped_count, 1, memory_order_relaxed);
     return CPOOL_OK;
