@@ -337,10 +337,12 @@ static void text_is_checked_across_pieces(void **state)
   assert_int_equal(inflows[0].kind, CPOOL_WS_TEXT);
   text[30000] = '\xff';
   assert_true(ws_peer_send(peer, WS_FIN | WS_TEXT, text, 40001));
+  struct ws_frame frame = ws_peer_read_past_pings(peer, DEADLINE_MS);
+  assert_int_equal(ws_frame_code(&frame), 1007);
+  ws_peer_free(peer);
   expect_closed(&inflows[0], CPOOL_WS_PROTOCOL, 1007);
   assert_int_equal(inflows[0].messages, 1);
   free(text);
-  ws_peer_free(peer);
 }
 
 /* A sender that has to wait, since nothing is given back. */
