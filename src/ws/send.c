@@ -245,11 +245,11 @@ static enum room count_message(struct cpool__ws_conn *conn, int64_t bytes, bool 
 }
 
 /* The same; without room the wish to be told is left, and room that came meanwhile is seen. */
-static enum room find_room(struct cpool__ws_conn *conn, int64_t bytes)
+static enum room find_room(struct cpool__ws_conn *conn, int64_t bytes, int on_overflow)
 {
-  bool drops_oldest = conn->ws->limits.on_overflow == CPOOL_WS_OVERFLOW_DROP_OLDEST;
+  bool drops_oldest = on_overflow == CPOOL_WS_OVERFLOW_DROP_OLDEST;
   enum room room = count_message(conn, bytes, drops_oldest);
-  if (room != ROOM_NONE)
+  if (room != ROOM_NONE || on_overflow == CPOOL_WS_OVERFLOW_CLOSE)
     return room;
   atomic_store(&conn->wants_drained, true);
   room = cpool__ws_half_empty(conn) ? count_message(conn, bytes, drops_oldest) : ROOM_NONE;
@@ -332,14 +332,14 @@ static int hand_over(struct cpool__ws_conn *conn, struct cpool__backlog_node *no
   return rc;
 }
 
-static int no_room(struct cpool__ws_conn *conn, enum room room)
+static int no_room(struct cpool__ws_conn *conn, enum room room, int on_overflow)
 {
   const struct cpool__ws_limits *limits = &conn->ws->limits;
   if (room == ROOM_TOO_LONG)
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER,
                          "ws_send: the message is longer than max_send_queue_bytes (%lld)",
                          (long long) limits->max_send_queue_bytes);
-  switch (atomic_load(&limits->on_overflow)) {
+  switch (on_overflow) {
   case CPOOL_WS_OVERFLOW_DROP_NEWEST:
     atomic_fetch_add_explicit(&conn->ws->dropped_count, 1, memory_order_relaxed);
     return CPOOL_OK;
@@ -373,9 +373,10 @@ static int send_to(struct cpool__ws_conn *conn, int32_t kind, const void *data, 
                          : phase < CPOOL__WS_UP ? "not accepted yet"
                                                 : "closing");
   if (kind != CPOOL_WS_PING) {
-    enum room room = find_room(conn, (int64_t) len);
+    int on_overflow = atomic_load(&conn->ws->limits.on_overflow); /* once: it may change meanwhile */
+    enum room room = find_room(conn, (int64_t) len, on_overflow);
     if (room != ROOM)
-      return no_room(conn, room);
+      return no_room(conn, room, on_overflow);
   }
   int rc;
   struct cpool__frame *frame = cpool__frame_new(kind, data, len, &conn->ws->queued_bytes);
@@ -434,9 +435,10 @@ static void publish_to(struct cpool__ws_conn *conn, void *arg)
   struct cpool__frame *frame = arg;
   if (cpool__ws_phase(conn) != CPOOL__WS_UP || conn->external || conn->reason != 0)
     return;
-  if (frame->opcode == CPOOL_WS_PING || find_room(conn, (int64_t) frame->payload_len) == ROOM) {
+  int on_overflow = atomic_load(&conn->ws->limits.on_overflow);
+  if (frame->opcode == CPOOL_WS_PING || find_room(conn, (int64_t) frame->payload_len, on_overflow) == ROOM) {
     (void) cpool__ws_conn_send(conn, cpool__frame_hold(frame));
-  } else if (conn->ws->limits.on_overflow == CPOOL_WS_OVERFLOW_CLOSE) {
+  } else if (on_overflow == CPOOL_WS_OVERFLOW_CLOSE) {
     overflowed(conn);
   } else {
     conn->ws->now.messages_dropped++;

@@ -53,8 +53,10 @@ static void on_piece_event(const cpool_event *event)
   case CPOOL_EVENT_WS_PIECE:
     assert_non_null(in);
     piece(in, event);
-    if (gives_credit && event->len > 0)
-      assert_int_equal(cpool_ws_credit(fixture.ws, event->source, event->len), CPOOL_OK);
+    if (gives_credit && fixture.ws != NULL && event->len > 0) {
+      int rc = cpool_ws_credit(fixture.ws, event->source, event->len);
+      assert_true(rc == CPOOL_OK || rc == CPOOL_ESTALE); /* it may have ended meanwhile */
+    }
     break;
   case CPOOL_EVENT_WS_MESSAGE:
     fail_msg("a whole message has come");
