@@ -867,6 +867,16 @@ CPOOL_API int cpool_ws_options_set(cpool_ws_options *, const char *key, const ch
  * with the manager. copies. *out is untouched on failure. CPOOL_EINVAL names the option; CPOOL_ENOMEM; CPOOL_ESYSTEM:
  * no descriptors, or libwebsockets has no libuv plugin (Debian: libwebsockets-evlib-uv). */
 CPOOL_API int cpool_ws_new(cpool_ws **out, cpool_runtime *, const cpool_ws_options *options) CPOOL_MUST_CHECK;
+/* [reads] The values in force, defaults filled in. */
+CPOOL_API int cpool_ws_options_get(cpool_ws *, cpool_ws_options *out);
+/* [posts] Puts live options into force, all or nothing; 0 fields go back to their defaults, so begin with
+ * cpool_ws_options_get. What is sent meets the new limits when this returns, all else soon after. A lower limit ends no
+ * connection and drops no message by itself, but for max_queued_bytes, which cuts those with the most; fewer
+ * connections, and shorter queues, come about in time. New health_check_interval_ms and connection_timeout_ms count
+ * from when a peer was last heard of; a handshake, ping or close that is under way keeps the time that it was given.
+ * A new max_message_bytes holds for the message that is coming in. queue, on_event and user are not changed.
+ * CPOOL_EINVAL: a bad value, or a change to an option that is not live; CPOOL_ECLOSED; CPOOL_ENOMEM. */
+CPOOL_API int cpool_ws_reconfigure(cpool_ws *, const cpool_ws_options *options) CPOOL_MUST_CHECK;
 /* [posts] Refuses whatever is new, sends every connection what it is owed and then 1001, spread over the first half
  * of drain_ms (0: at once), cuts what is left at its end, and frees all. Ends in one CPOOL_EVENT_WS_MANAGER_CLOSED,
  * after all other events. Again: an earlier deadline counts. */

@@ -295,6 +295,13 @@ const char *cpool__options_frozen_change(const struct cpool__option_table *table
   return NULL;
 }
 
+void cpool__options_take_live(const struct cpool__option_table *table, void *to, const void *from)
+{
+  for (const struct cpool__option *option = table->options; option->key != NULL; option++)
+    if ((option->flags & CPOOL__OPTION_LIVE) != 0)
+      memcpy((char *) to + option->offset, (const char *) from + option->offset, width_of(option));
+}
+
 const struct cpool__option *cpool__options_find(const struct cpool__option_table *table, const char *key)
 {
   const struct cpool__option *option = table->options;

@@ -14,7 +14,7 @@ enum cpool__option_type {
   CPOOL__OPTION_CHOICE
 };
 enum cpool__option_flags {
-  CPOOL__OPTION_LIVE = 1, /* cpool_http_reconfigure may change it */
+  CPOOL__OPTION_LIVE = 1, /* cpool_http_reconfigure or cpool_ws_reconfigure may change it */
   CPOOL__OPTION_OFF = 2   /* CPOOL_OFF is legal */
 };
 
@@ -56,6 +56,8 @@ int cpool__options_set(const struct cpool__option_table *table, void *options, s
 /* The first key that is not live and differs between two resolved structs (texts by content), or NULL. */
 const char *cpool__options_frozen_change(const struct cpool__option_table *table, const void *in_force,
                                          const void *wanted);
+/* Copies what is live, and writes nothing else: other threads may be reading that. */
+void cpool__options_take_live(const struct cpool__option_table *table, void *to, const void *from);
 const struct cpool__option *cpool__options_find(const struct cpool__option_table *table, const char *key);
 /* The table as a Markdown section. */
 void cpool__options_document(const struct cpool__option_table *table, FILE *out);

@@ -1,5 +1,4 @@
 /* reconfigure: options of a living pool, read and changed */
-#include <string.h>
 
 #include "base/memory.h"
 #include "core/error.h"
@@ -30,17 +29,10 @@ int cpool_http_options_get(cpool_http *pool, cpool_http_options *out)
   return cpool__struct_write(out, &own, sizeof own, "http options");
 }
 
-/* The rest, texts among it, is read without a lock on any thread: it is not even written. */
+/* The rest, texts among it, is read without a lock on any thread. */
 static void take_live(cpool_http_options *to, const cpool_http_options *from)
 {
-  static const size_t sizes[] = {
-      [CPOOL__OPTION_INT32] = sizeof(int32_t),  [CPOOL__OPTION_INT64] = sizeof(int64_t),
-      [CPOOL__OPTION_DOUBLE] = sizeof(double),  [CPOOL__OPTION_TEXT] = sizeof(char *),
-      [CPOOL__OPTION_CHOICE] = sizeof(int32_t),
-  };
-  for (const struct cpool__option *option = cpool__http_option_table.options; option->key != NULL; option++)
-    if ((option->flags & CPOOL__OPTION_LIVE) != 0)
-      memcpy((char *) to + option->offset, (const char *) from + option->offset, sizes[option->type]);
+  cpool__options_take_live(&cpool__http_option_table, to, from);
 }
 
 static void on_change(struct cpool__msg *msg)

@@ -72,22 +72,22 @@ struct cpool__ws_conn {
   struct cpool__frame *close_frame; /* the caller's; NULL: one is made of the code */
   char *peer_text;                  /* of the close frame that came or goes; NULL: none */
   uint64_t opened_ms;
-  uint64_t deadline_ms;            /* of the handshake, the decision, the pong or the close */
-  uint64_t expires_ms;             /* 0: never */
-  uint64_t pinged_us;              /* what is asked by its ping; 0: it has answered, or was not asked */
-  uint32_t held_bytes;             /* of what was written, at most so much is with libwebsockets yet */
-  struct cpool__upgrade *upgrade;  /* what it asks for, until that is with the caller */
-  struct cpool__message *incoming; /* the message that comes in */
-  struct cpool__ws_pause *pause;   /* while it waits at a low mark, and then holds it; NULL */
-  struct cpool__ws_stream *stream; /* with stream_messages, from its first message on; NULL */
-  struct cpool__address remote;    /* under the manager's lock; len 0: none */
+  uint64_t deadline_ms;           /* of the handshake, the decision, the pong or the close */
+  uint64_t expires_ms;            /* 0: never */
+  uint64_t pinged_us;             /* what is asked by its ping; 0: it has answered, or was not asked */
+  uint32_t held_bytes;            /* of what was written, at most so much is with libwebsockets yet */
+  struct cpool__upgrade *upgrade; /* what it asks for, until that is with the caller */
+  struct cpool__ws_pause *pause;  /* while it waits at a low mark, and then holds it; NULL */
+  struct cpool__address remote;   /* under the manager's lock; len 0: none */
   union {
     struct {                     /* until it is GONE */
       struct cpool__timer timer; /* the earliest time at which something of it may be due */
-      struct cpool__link flush_link, settle_link;
+      struct cpool__link flush_link;
       struct cpool__backlog backlog;
       struct cpool__list held; /* whole messages that came before the caller has accepted */
       struct cpool__list memberships;
+      struct cpool__message *incoming; /* the message that comes in */
+      struct cpool__ws_stream *stream; /* with stream_messages, from its first message on; NULL */
     };
     struct cpool__event closed; /* from then on: in the connection, so that its delivery cannot fail */
   };
@@ -144,8 +144,8 @@ bool cpool__ws_conn_note(struct cpool__ws_conn *conn, int kind, const char *text
 void cpool__ws_conn_drained(struct cpool__ws_conn *conn);
 static inline bool cpool__ws_half_empty(const struct cpool__ws_conn *conn)
 {
-  return atomic_load(&conn->queued_bytes) <= conn->ws->options.max_send_queue_bytes / 2 &&
-         atomic_load(&conn->queued_messages) <= conn->ws->options.max_send_queue_messages / 2;
+  return atomic_load(&conn->queued_bytes) <= conn->ws->limits.max_send_queue_bytes / 2 &&
+         atomic_load(&conn->queued_messages) <= conn->ws->limits.max_send_queue_messages / 2;
 }
 /* The peer has shown life. */
 void cpool__ws_conn_heard(struct cpool__ws_conn *conn);
@@ -161,9 +161,8 @@ extern const struct cpool__wire_events cpool__ws_wire_events;
 void cpool__ws_release_held(struct cpool__ws_conn *conn);
 void cpool__ws_forget_incoming(struct cpool__ws_conn *conn);
 void cpool__ws_pause(struct cpool__ws_conn *conn, bool on); /* applied in this turn; UP: if it is above a mark */
-void cpool__ws_settle_soon(struct cpool__ws_conn *conn);
-bool cpool__ws_above(const struct cpool__ws_conn *conn); /* the mark of its queue, or of its window */
-void cpool__ws_settle(struct cpool__task *task);
+bool cpool__ws_above(const struct cpool__ws_conn *conn);    /* the mark of its queue, or of its window */
+void cpool__ws_settle(struct cpool__ws_conn *conn);     /* what was gathered goes out, and reading is as it shall be */
 void cpool__ws_pause_over(struct cpool__ws_conn *conn); /* it has gone */
 
 /* send.c */

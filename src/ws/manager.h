@@ -36,12 +36,21 @@ enum cpool__ws_life {
 #define CPOOL__WS_CLOSING_BIT UINT32_C(0x80000000)
 #define CPOOL__WS_CLOSED_BIT UINT32_C(0x40000000) /* nothing is on its way any more: the loop will not look again */
 
+/* Of the options what senders read on any thread. */
+struct cpool__ws_limits {
+  _Atomic int64_t max_send_queue_bytes, max_queued_bytes;
+  _Atomic int32_t max_send_queue_messages, on_overflow;
+};
+
 struct cpool_ws {
   cpool_runtime *rt;
   struct cpool__fork_mark fork_mark;
-  cpool_ws_options options; /* resolved; not changed */
+  cpool_ws_options options; /* resolved; what is live is the loop's, the rest does not change */
 
   /* any thread */
+  pthread_mutex_t options_lock; /* guards: */
+  cpool_ws_options wanted;      /* resolved, as last set */
+  struct cpool__ws_limits limits;
   pthread_mutex_t lock;      /* the registry: ids and by_id change under it on the loop; others look under it */
   struct cpool__ids ids;     /* connections by handle, from their accept until they are gone */
   struct cpool__table by_id; /* those that have an id */
@@ -69,8 +78,7 @@ struct cpool_ws {
   cpool_ws_stats now;
   struct cpool__list conns; /* all that are not gone, oldest first */
   struct cpool__list listeners;
-  struct cpool__list to_flush;      /* with something to send that may be sent */
-  struct cpool__list to_settle;     /* whose reading is to be paused or to go on */
+  struct cpool__list to_flush;      /* that may send something, or whose reading is to be paused or to go on */
   struct cpool__table topics;       /* by name */
   struct cpool__table hosted;       /* connections of the host's own libwebsockets, by their struct lws */
   struct cpool__table addresses;    /* of listeners with max_per_address, by text */
@@ -86,7 +94,7 @@ struct cpool_ws {
   int32_t waiting_count, handshake_count, undecided_count, closing_count, open_count, topic_count, paused_count;
   int64_t drain_from_ms, drain_ms, drain_count, drained_count;
   bool kept; /* a host's loop is kept from returning */
-  struct cpool__task flush_task, settle_task, dial_task, publish_task, close_task;
+  struct cpool__task flush_task, dial_task, publish_task, close_task;
   struct cpool__timer close_timer;
 };
 
@@ -102,5 +110,8 @@ void cpool__ws_touch(cpool_ws *ws);
 /* Loop thread: a connection has gone; the last one may have been waited for. */
 void cpool__ws_go_on_closing(cpool_ws *ws);
 void cpool__ws_publish(struct cpool__task *task); /* the snapshot */
+/* Checked, with defaults. CPOOL_EINVAL (recorded). */
+int cpool__ws_options_make(cpool_ws_options *own, const cpool_ws_options *options);
+void cpool__ws_limits_set(cpool_ws *ws, const cpool_ws_options *options); /* under options_lock */
 
 #endif

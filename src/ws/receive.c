@@ -192,17 +192,10 @@ bool cpool__ws_above(const struct cpool__ws_conn *conn)
   return !conn->external && ((queue != NULL && cpool__queue_above(queue)) || cpool__ws_stream_above(conn));
 }
 
-void cpool__ws_settle_soon(struct cpool__ws_conn *conn)
-{
-  if (!cpool__link_in(&conn->settle_link))
-    cpool__list_push_back(&conn->ws->to_settle, &conn->settle_link);
-  cpool__runtime_defer(conn->ws->rt, &conn->ws->settle_task);
-}
-
 void cpool__ws_pause(struct cpool__ws_conn *conn, bool on)
 {
   conn->wants_pause = on && conn->reason == 0; /* the end of a socket is seen by reading */
-  cpool__ws_settle_soon(conn);
+  cpool__ws_flush_soon(conn);
 }
 
 static void pause_free(struct cpool__ws_pause *pause)
@@ -270,7 +263,7 @@ static void stop_waiting(struct cpool__ws_conn *conn)
     pause_free(pause); /* else its message is on the way, and finds nothing to do */
 }
 
-static void settle(struct cpool__ws_conn *conn)
+void cpool__ws_settle(struct cpool__ws_conn *conn)
 {
   cpool__ws_stream_flush(conn);
   bool on = conn->wants_pause;
@@ -289,18 +282,10 @@ static void settle(struct cpool__ws_conn *conn)
   cpool__ws_watch(conn);
 }
 
-void cpool__ws_settle(struct cpool__task *task)
-{
-  cpool_ws *ws = cpool__container_of(task, cpool_ws, settle_task);
-  for (struct cpool__link *link; (link = cpool__list_pop_front(&ws->to_settle)) != NULL;)
-    settle(cpool__container_of(link, struct cpool__ws_conn, settle_link));
-}
-
 void cpool__ws_pause_over(struct cpool__ws_conn *conn)
 {
   conn->wants_pause = false;
-  settle(conn);
-  cpool__link_remove(&conn->settle_link);
+  cpool__ws_settle(conn);
 }
 
 /* -------------------------------------------------------------------------------------------------- pongs and the close */

@@ -54,7 +54,7 @@ static int64_t waiting_bytes(cpool_ws *ws)
 /* Above the manager's cap: the connection that has most waiting pays for all. */
 static void shed(cpool_ws *ws)
 {
-  while (waiting_bytes(ws) > ws->options.max_queued_bytes) {
+  while (waiting_bytes(ws) > ws->limits.max_queued_bytes) {
     struct cpool__ws_conn *largest = NULL;
     int64_t most = 0;
     for (struct cpool__link *link = cpool__list_first(&ws->conns); link != NULL;
@@ -175,8 +175,11 @@ void cpool__ws_flush(struct cpool__task *task)
   struct cpool__list due;
   cpool__list_init(&due);
   cpool__list_splice(&due, &ws->to_flush);
-  for (struct cpool__link *link; (link = cpool__list_pop_front(&due)) != NULL;)
-    cpool__ws_conn_flush(cpool__container_of(link, struct cpool__ws_conn, flush_link));
+  for (struct cpool__link *link; (link = cpool__list_pop_front(&due)) != NULL;) {
+    struct cpool__ws_conn *conn = cpool__container_of(link, struct cpool__ws_conn, flush_link);
+    cpool__ws_settle(conn);
+    cpool__ws_conn_flush(conn);
+  }
   shed(ws);
 }
 
@@ -198,9 +201,9 @@ static void drop_message(struct cpool__ws_conn *conn, int64_t payload)
 
 static void make_room(struct cpool__ws_conn *conn)
 {
-  const cpool_ws_options *options = &conn->ws->options;
-  while (atomic_load(&conn->queued_bytes) > options->max_send_queue_bytes ||
-         atomic_load(&conn->queued_messages) > options->max_send_queue_messages) {
+  const struct cpool__ws_limits *limits = &conn->ws->limits;
+  while (atomic_load(&conn->queued_bytes) > limits->max_send_queue_bytes ||
+         atomic_load(&conn->queued_messages) > limits->max_send_queue_messages) {
     int64_t dropped = cpool__backlog_drop_oldest(&conn->backlog);
     if (dropped < 0)
       return; /* what is too much is still on its way here */
@@ -219,7 +222,7 @@ void cpool__ws_conn_queue(struct cpool__ws_conn *conn, struct cpool__backlog_nod
     return;
   }
   cpool__backlog_add(&conn->backlog, node);
-  if (conn->ws->options.on_overflow == CPOOL_WS_OVERFLOW_DROP_OLDEST)
+  if (conn->ws->limits.on_overflow == CPOOL_WS_OVERFLOW_DROP_OLDEST)
     make_room(conn);
   cpool__ws_flush_soon(conn);
 }
@@ -244,25 +247,25 @@ enum room { ROOM, ROOM_NONE, ROOM_TOO_LONG };
 /* Counts a message, if it may come. */
 static enum room count_message(struct cpool__ws_conn *conn, int64_t bytes, bool drops_oldest)
 {
-  const cpool_ws_options *options = &conn->ws->options;
+  const struct cpool__ws_limits *limits = &conn->ws->limits;
   int factor = drops_oldest ? EXTRA : 1;
-  if (bytes > options->max_send_queue_bytes)
+  if (bytes > limits->max_send_queue_bytes)
     return ROOM_TOO_LONG;
   int64_t in_all = atomic_fetch_add(&conn->queued_bytes, bytes) + bytes;
   int32_t messages = atomic_fetch_add(&conn->queued_messages, 1) + 1;
   atomic_fetch_add_explicit(&conn->ws->queued_messages, 1, memory_order_relaxed);
-  if (in_all <= factor * options->max_send_queue_bytes && messages <= factor * options->max_send_queue_messages)
+  if (in_all <= factor * limits->max_send_queue_bytes && messages <= factor * limits->max_send_queue_messages)
     return ROOM;
   uncount(conn, 1, bytes);
   return ROOM_NONE;
 }
 
 /* The same; without room the wish to be told is left, and room that came meanwhile is seen. */
-static enum room find_room(struct cpool__ws_conn *conn, int64_t bytes)
+static enum room find_room(struct cpool__ws_conn *conn, int64_t bytes, int on_overflow)
 {
-  bool drops_oldest = conn->ws->options.on_overflow == CPOOL_WS_OVERFLOW_DROP_OLDEST;
+  bool drops_oldest = on_overflow == CPOOL_WS_OVERFLOW_DROP_OLDEST;
   enum room room = count_message(conn, bytes, drops_oldest);
-  if (room != ROOM_NONE || conn->ws->options.on_overflow == CPOOL_WS_OVERFLOW_CLOSE)
+  if (room != ROOM_NONE || on_overflow == CPOOL_WS_OVERFLOW_CLOSE)
     return room;
   atomic_store(&conn->wants_drained, true);
   room = cpool__ws_half_empty(conn) ? count_message(conn, bytes, drops_oldest) : ROOM_NONE;
@@ -345,14 +348,14 @@ static int hand_over(struct cpool__ws_conn *conn, struct cpool__backlog_node *no
   return rc;
 }
 
-static int no_room(struct cpool__ws_conn *conn, enum room room)
+static int no_room(struct cpool__ws_conn *conn, enum room room, int on_overflow)
 {
-  const cpool_ws_options *options = &conn->ws->options;
+  const struct cpool__ws_limits *limits = &conn->ws->limits;
   if (room == ROOM_TOO_LONG)
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER,
                          "ws_send: the message is longer than max_send_queue_bytes (%lld)",
-                         (long long) options->max_send_queue_bytes);
-  switch (options->on_overflow) {
+                         (long long) limits->max_send_queue_bytes);
+  switch (on_overflow) {
   case CPOOL_WS_OVERFLOW_DROP_NEWEST:
     atomic_fetch_add_explicit(&conn->ws->dropped_count, 1, memory_order_relaxed);
     return CPOOL_OK;
@@ -363,17 +366,17 @@ static int no_room(struct cpool__ws_conn *conn, enum room room)
     return cpool__refuse(CPOOL_EAGAIN, CPOOL_LAYER_WS,
                          "ws_send: the connection's queue is full: max_send_queue_bytes (%lld) or "
                          "max_send_queue_messages (%d)",
-                         (long long) options->max_send_queue_bytes, (int) options->max_send_queue_messages);
+                         (long long) limits->max_send_queue_bytes, (int) limits->max_send_queue_messages);
   }
 }
 
 /* Twice the cap: the loop, which would cut somebody, is behind. */
 static int check_total(const cpool_ws *ws, const char *call)
 {
-  if (atomic_load_explicit(&ws->queued_bytes, memory_order_relaxed) <= EXTRA * ws->options.max_queued_bytes)
+  if (atomic_load_explicit(&ws->queued_bytes, memory_order_relaxed) <= EXTRA * ws->limits.max_queued_bytes)
     return CPOOL_OK;
   return cpool__refuse(CPOOL_EFULL, CPOOL_LAYER_WS, "%s: twice max_queued_bytes (%lld) wait", call,
-                       (long long) ws->options.max_queued_bytes);
+                       (long long) ws->limits.max_queued_bytes);
 }
 
 static int send_to(struct cpool__ws_conn *conn, int32_t kind, const void *data, size_t len)
@@ -388,9 +391,10 @@ static int send_to(struct cpool__ws_conn *conn, int32_t kind, const void *data, 
                          : phase < CPOOL__WS_UP ? "not accepted yet"
                                                 : "closing");
   if (kind != CPOOL_WS_PING) {
-    enum room room = find_room(conn, (int64_t) len);
+    int on_overflow = atomic_load(&conn->ws->limits.on_overflow); /* once: it may change meanwhile */
+    enum room room = find_room(conn, (int64_t) len, on_overflow);
     if (room != ROOM)
-      return no_room(conn, room);
+      return no_room(conn, room, on_overflow);
   }
   int rc;
   struct cpool__frame *frame = cpool__frame_new(kind, data, len, &conn->ws->queued_bytes);
@@ -449,9 +453,10 @@ static void publish_to(struct cpool__ws_conn *conn, void *arg)
   struct cpool__frame *frame = arg;
   if (cpool__ws_phase(conn) != CPOOL__WS_UP || conn->external || conn->reason != 0)
     return;
-  if (frame->opcode == CPOOL_WS_PING || find_room(conn, (int64_t) frame->payload_len) == ROOM) {
+  int on_overflow = atomic_load(&conn->ws->limits.on_overflow);
+  if (frame->opcode == CPOOL_WS_PING || find_room(conn, (int64_t) frame->payload_len, on_overflow) == ROOM) {
     (void) cpool__ws_conn_send(conn, cpool__frame_hold(frame));
-  } else if (conn->ws->options.on_overflow == CPOOL_WS_OVERFLOW_CLOSE) {
+  } else if (on_overflow == CPOOL_WS_OVERFLOW_CLOSE) {
     overflowed(conn);
   } else {
     conn->ws->now.messages_dropped++;
@@ -497,10 +502,10 @@ int cpool_ws_publish(cpool_ws *ws, const char *topic, int32_t kind, const void *
     rc = check_total(ws, "ws_publish");
   if (rc != CPOOL_OK)
     return rc;
-  if ((int64_t) len > ws->options.max_send_queue_bytes && kind != CPOOL_WS_PING)
+  if ((int64_t) len > ws->limits.max_send_queue_bytes && kind != CPOOL_WS_PING)
     return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER,
                          "ws_publish: the message is longer than max_send_queue_bytes (%lld)",
-                         (long long) ws->options.max_send_queue_bytes);
+                         (long long) ws->limits.max_send_queue_bytes);
   struct cpool__frame *frame = cpool__frame_new(kind, data, len, &ws->queued_bytes);
   size_t topic_len = topic != NULL ? strlen(topic) : 0;
   if (frame != NULL && cpool__runtime_on_loop(ws->rt)) {

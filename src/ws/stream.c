@@ -49,6 +49,11 @@ void cpool__ws_stream_credit(struct cpool__ws_conn *conn, int64_t bytes)
   cpool__budget_fall(stream->window, bytes);
 }
 
+void cpool__ws_stream_marks(struct cpool__ws_stream *stream, int64_t window_bytes)
+{
+  cpool__budget_marks(stream->window, window_bytes, window_bytes / 2);
+}
+
 void cpool__ws_stream_forget(struct cpool__ws_conn *conn)
 {
   if (conn->stream == NULL)
@@ -241,5 +246,5 @@ void cpool__ws_stream_take(struct cpool__ws_conn *conn, const struct cpool__wire
   if (!gather(conn, piece))
     cpool__ws_conn_close(conn, CPOOL_WS_NO_MEMORY, 1011, NULL);
   else if (conn->stream->part != NULL)
-    cpool__ws_settle_soon(conn); /* at the end of the turn it goes out */
+    cpool__ws_flush_soon(conn); /* at the end of the turn it goes out */
 }

@@ -25,7 +25,8 @@ void cpool__ws_stream_flush(struct cpool__ws_conn *conn);
 void cpool__ws_stream_deliver(struct cpool__ws_conn *conn, struct cpool__event *event); /* a piece that was held */
 void cpool__ws_stream_forget(struct cpool__ws_conn *conn); /* what was gathered is dropped */
 void cpool__ws_stream_credit(struct cpool__ws_conn *conn, int64_t bytes);
-void cpool__ws_stream_end(struct cpool__ws_conn *conn); /* pieces on their way live on */
+void cpool__ws_stream_marks(struct cpool__ws_stream *stream, int64_t window_bytes); /* another window */
+void cpool__ws_stream_end(struct cpool__ws_conn *conn);                             /* pieces on their way live on */
 /* In the middle of a message. */
 static inline bool cpool__ws_stream_begun(const struct cpool__ws_conn *conn)
 {

@@ -7,11 +7,8 @@
  *            -> FREEING   no connection is left, and no message is on its way: libwebsockets is taken down
  *   FREEING  -> CLOSED    it is; the closed event is handed over, after all others, as the loop's last touch of the manager
  */
-#include <string.h>
-
 #include "base/memory.h"
 #include "core/error.h"
-#include "core/structs.h"
 #include "core/wait.h"
 #include "ws/dialled.h"
 #include "ws/hosted.h"
@@ -103,6 +100,7 @@ static void ws_free(cpool_ws *ws)
   cpool__ids_fini(&ws->ids);
   cpool__fork_mark_fini(&ws->fork_mark);
   pthread_mutex_destroy(&ws->lock);
+  pthread_mutex_destroy(&ws->options_lock);
   cpool__free(ws->scratch);
   cpool__free(ws);
   cpool__runtime_drop(rt);
@@ -224,15 +222,9 @@ static int begin_on_loop(void *arg)
 
 static int read_options(cpool_ws_options *own, const cpool_ws_options *options)
 {
-  *own = (cpool_ws_options){.size = sizeof *own};
-  int rc = options != NULL ? cpool__struct_read(own, sizeof *own, options, "cpool_ws_options") : CPOOL_OK;
-  if (rc == CPOOL_OK)
-    rc = cpool__options_resolve(&cpool__ws_option_table, own);
+  int rc = cpool__ws_options_make(own, options);
   if (rc == CPOOL_OK && (own->queue == NULL) == (own->on_event == NULL))
     rc = cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "ws_new: exactly one of queue and on_event is needed");
-  if (rc == CPOOL_OK && own->max_message_bytes == CPOOL_OFF && own->stream_messages != 1)
-    rc = cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER,
-                       "ws_new: ws option max_message_bytes: off is legal with stream_messages alone");
   return rc;
 }
 
@@ -242,6 +234,7 @@ static void init(cpool_ws *ws, cpool_runtime *rt)
   atomic_init(&ws->close_at_us, UINT64_MAX);
   cpool__fork_mark_init(&ws->fork_mark);
   pthread_mutex_init(&ws->lock, NULL);
+  pthread_mutex_init(&ws->options_lock, NULL);
   cpool__ids_init(&ws->ids, IDS_LOOP);
   cpool__table_init(&ws->by_id, cpool__ws_same_id);
   cpool__table_init(&ws->topics, cpool__topic_same);
@@ -250,7 +243,6 @@ static void init(cpool_ws *ws, cpool_runtime *rt)
   cpool__list_init(&ws->conns);
   cpool__list_init(&ws->listeners);
   cpool__list_init(&ws->to_flush);
-  cpool__list_init(&ws->to_settle);
   cpool__list_init(&ws->to_dial);
   cpool__list_init(&ws->client_tls);
   pthread_mutex_init(&ws->client_tls_lock, NULL);
@@ -258,7 +250,6 @@ static void init(cpool_ws *ws, cpool_runtime *rt)
   ws->nonce = cpool__clock_us() << 16 | 1;
   ws->close_msg.fn = on_close_msg;
   ws->flush_task.fn = cpool__ws_flush;
-  ws->settle_task.fn = cpool__ws_settle;
   ws->dial_task.fn = cpool__ws_dial_more;
   ws->publish_task.fn = publish;
   ws->close_task.fn = work_on_close;
@@ -297,6 +288,8 @@ int cpool_ws_new(cpool_ws **out, cpool_runtime *runtime, const cpool_ws_options 
   ws->options = own;
   ws->options.dns_servers = cpool__strdup(own.dns_servers);
   ws->options.dns_hosts_file = cpool__strdup(own.dns_hosts_file);
+  ws->wanted = ws->options;
+  cpool__ws_limits_set(ws, &own);
   ws->scratch = scratch;
   ws->end = end;
   bool copied = (own.dns_servers == NULL) == (ws->options.dns_servers == NULL) &&

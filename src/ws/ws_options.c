@@ -2,6 +2,7 @@
 #include <stdint.h>
 
 #include "core/error.h"
+#include "core/structs.h"
 #include "ws/manager.h"
 
 enum { DAY_MS = 24 * 60 * 60 * 1000 };
@@ -25,33 +26,35 @@ static const struct cpool__choice switch_choices[] = {{"on", 1}, {"off", CPOOL_O
 
 /* max_connections stays below the 2^24 slots of a handle. */
 static const struct cpool__option option_rows[] = {
-    {COUNT(max_connections, 1, 16000000), .standard = 1000,
+    {COUNT(max_connections, 1, 16000000), .standard = 1000, .flags = CPOOL__OPTION_LIVE,
      .meaning = "in the registry; more are refused before the upgrade, with 503"},
-    {COUNT(max_handshakes, 1, 1000000), .standard = 256,
+    {COUNT(max_handshakes, 1, 1000000), .standard = 256, .flags = CPOOL__OPTION_LIVE,
      .meaning = "connections that are not open yet; more wait in the kernel's backlog. As many are dialled at a time"},
     {FIELD(on_duplicate), .type = CPOOL__OPTION_CHOICE, .unit = "", .standard = CPOOL_WS_REJECT,
-     .choices = duplicate_choices,
+     .choices = duplicate_choices, .flags = CPOOL__OPTION_LIVE,
      .meaning = "who gets an id that is taken: reject leaves it, replace closes the old one"},
     {FIELD(on_overflow), .type = CPOOL__OPTION_CHOICE, .unit = "", .standard = CPOOL_WS_OVERFLOW_REFUSE,
-     .choices = overflow_choices, .meaning = "what happens to a message for which its connection's queue has no room"},
-    {MS(health_check_interval_ms, 1), .standard = 60000, .flags = CPOOL__OPTION_OFF,
+     .choices = overflow_choices, .flags = CPOOL__OPTION_LIVE,
+     .meaning = "what happens to a message for which its connection's queue has no room"},
+    {MS(health_check_interval_ms, 1), .standard = 60000, .flags = CPOOL__OPTION_OFF | CPOOL__OPTION_LIVE,
      .meaning = "silence of the peer after which it is pinged"},
-    {MS(pong_timeout_ms, 1), .standard = 10000, .flags = CPOOL__OPTION_OFF,
+    {MS(pong_timeout_ms, 1), .standard = 10000, .flags = CPOOL__OPTION_OFF | CPOOL__OPTION_LIVE,
      .meaning = "from a ping until anything comes; then the connection is cut"},
-    {MS(connection_timeout_ms, 1), .standard = 300000, .flags = CPOOL__OPTION_OFF,
+    {MS(connection_timeout_ms, 1), .standard = 300000, .flags = CPOOL__OPTION_OFF | CPOOL__OPTION_LIVE,
      .meaning = "longest silence of the peer, pinged or not"},
-    {MS(handshake_timeout_ms, 1), .standard = 10000,
+    {MS(handshake_timeout_ms, 1), .standard = 10000, .flags = CPOOL__OPTION_LIVE,
      .meaning = "from the accept of a socket, or the start of a dial, until the connection is open"},
-    {MS(close_timeout_ms, 1), .standard = 5000, .meaning = "from the wish to close until the end; then it is cut"},
-    {BYTES(max_message_bytes, 1, 1073741824), .standard = 1048576, .flags = CPOOL__OPTION_OFF,
+    {MS(close_timeout_ms, 1), .standard = 5000, .flags = CPOOL__OPTION_LIVE,
+     .meaning = "from the wish to close until the end; then it is cut"},
+    {BYTES(max_message_bytes, 1, 1073741824), .standard = 1048576, .flags = CPOOL__OPTION_OFF | CPOOL__OPTION_LIVE,
      .meaning = "of a message that is received; off is legal with stream_messages alone"},
-    {BYTES(max_send_queue_bytes, 1, 1073741824), .standard = 1048576,
+    {BYTES(max_send_queue_bytes, 1, 1073741824), .standard = 1048576, .flags = CPOOL__OPTION_LIVE,
      .meaning = "of messages that wait to be sent on one connection"},
-    {COUNT(max_send_queue_messages, 1, 1000000), .standard = 10000,
+    {COUNT(max_send_queue_messages, 1, 1000000), .standard = 10000, .flags = CPOOL__OPTION_LIVE,
      .meaning = "messages that wait to be sent on one connection"},
     {COUNT(receive_buffer_bytes, 128, 1048576), .standard = 192,
      .meaning = "of each connection; a small one is paid in reads of large messages"},
-    {BYTES(max_queued_bytes, 65536, 1099511627776), .standard = 67108864,
+    {BYTES(max_queued_bytes, 65536, 1099511627776), .standard = 67108864, .flags = CPOOL__OPTION_LIVE,
      .meaning = "memory of messages that wait, of all connections; above it the one with the most is cut"},
     {FIELD(dns_servers), .type = CPOOL__OPTION_TEXT, .unit = "", .standard_text = "the system's",
      .meaning = "of dials: addresses with ports: `127.0.0.1:5353,[::1]:53`"},
@@ -59,12 +62,24 @@ static const struct cpool__option option_rows[] = {
      .meaning = "of dials: names that need no query"},
     {FIELD(stream_messages), .type = CPOOL__OPTION_CHOICE, .unit = "", .standard = CPOOL_OFF, .choices = switch_choices,
      .meaning = "whether messages come in pieces, as they are read, or whole"},
-    {BYTES(max_stream_bytes, 4096, 1073741824), .standard = 256 * 1024,
+    {BYTES(max_stream_bytes, 4096, 1073741824), .standard = 256 * 1024, .flags = CPOOL__OPTION_LIVE,
      .meaning = "of the pieces of one connection that are with the caller; above it that connection is not read"},
     {.key = NULL},
 };
 
 const struct cpool__option_table cpool__ws_option_table = {"ws", option_rows};
+
+int cpool__ws_options_make(cpool_ws_options *own, const cpool_ws_options *options)
+{
+  *own = (cpool_ws_options){.size = sizeof *own};
+  int rc = options != NULL ? cpool__struct_read(own, sizeof *own, options, "cpool_ws_options") : CPOOL_OK;
+  if (rc == CPOOL_OK)
+    rc = cpool__options_resolve(&cpool__ws_option_table, own);
+  if (rc == CPOOL_OK && own->max_message_bytes == CPOOL_OFF && own->stream_messages != 1)
+    rc = cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER,
+                       "ws option max_message_bytes: off is legal with stream_messages alone");
+  return rc;
+}
 
 int cpool_ws_options_set(cpool_ws_options *options, const char *key, const char *value)
 {
