@@ -404,10 +404,10 @@ CPOOL_API int cpool_http_origin_set(cpool_http *, const char *origin, const char
  * cpool_http_origin_set, what is missing is made, within all limits and never at another host's expense: for the
  * identity (TLS settings, proxy) that asked last, at first that of the pool's default session. They count as open,
  * as acquired in a TLS handshake, and as idle when they are ready; they end as idle ones do, and are replaced.
- * http                connected, to the host or to its proxy
- * https, HTTP/2       TLS with the host is done as well, and a proxy's tunnel before it
- * https, HTTP/1.1     as http; where warm_up_request is set, TLS is done too, and that request was answered unix
- * sockets        none are made: a connect there takes no time
+ * - http: connected, to the host or to its proxy.
+ * - https, HTTP/2: TLS with the host is done as well, and a proxy's tunnel before it.
+ * - https, HTTP/1.1: as http; where warm_up_request is set, TLS is done too, and that request was answered.
+ * - unix sockets: none are made, a connect there takes no time.
  * warm_up_request is "GET /path", "HEAD /path" or "OPTIONS *": sent without headers of any session, answered by any
  * status; the answer is thrown away, and one of more than 64 KiB ends the connection. It is in no count of requests. At
  * most half of max_connecting_per_host are made ahead at a time. After one that could not be made, or that the peer
@@ -818,7 +818,7 @@ enum cpool_ws_reason {
   CPOOL_WS_LOST = 3,       /* end or reset of the connection without a close frame */
   CPOOL_WS_NO_PONG = 4,    /* pong_timeout_ms */
   CPOOL_WS_IDLE = 5,       /* connection_timeout_ms */
-  CPOOL_WS_EXPIRED = 6,    /* its expires_at_ms */
+  CPOOL_WS_EXPIRED = 6,    /* cpool_ws_expire */
   CPOOL_WS_PROTOCOL = 7,   /* the peer broke RFC 6455: 1002 or 1007 */
   CPOOL_WS_TOO_BIG = 8,    /* a message above max_message_bytes: 1009 */
   CPOOL_WS_OVERFLOW = 9,   /* its queue was full (CPOOL_WS_OVERFLOW_CLOSE), or the largest above max_queued_bytes */
@@ -843,7 +843,7 @@ typedef struct cpool_ws_options {
   int64_t connection_timeout_ms;    /* longest silence of the peer, pinged or not */
   int64_t handshake_timeout_ms;     /* from the accept until the connection is open, the decision included; of a dial,
                                        DNS, proxy and TLS included */
-  int64_t close_timeout_ms;         /* from our close frame until the end; then the connection is cut */
+  int64_t close_timeout_ms;         /* from the wish to close until the end; then the connection is cut */
   int64_t max_message_bytes;        /* received */
   int64_t max_send_queue_bytes;     /* of one connection, not handed to the kernel yet */
   int32_t max_send_queue_messages;
@@ -851,11 +851,11 @@ typedef struct cpool_ws_options {
   int64_t max_queued_bytes;     /* of all connections; above it the largest queue is cut off with its connection */
   cpool_queue *queue;           /* all events; exactly one of queue and on_event; borrows until the closed event */
   cpool_event_fn *on_event;
-  void *user;                 /* of CPOOL_EVENT_WS_MANAGER_CLOSED, and of connections that were given none */
-  const char *dns_servers;    /* for dials, as in cpool_http_options */
-  const char *dns_hosts_file; /* the same */
-  int32_t stream_messages;    /* 1: messages come as CPOOL_EVENT_WS_PIECE; CPOOL_OFF, the default: whole */
-  int64_t max_stream_bytes;   /* of one connection's pieces that are with the caller */
+  void *user;                  /* of CPOOL_EVENT_WS_MANAGER_CLOSED, and of connections that were given none */
+  const char *dns_servers;     /* for dials, as in cpool_http_options */
+  const char *dns_hosts_file;  /* the same */
+  int32_t stream_messages;     /* 1: messages come as CPOOL_EVENT_WS_PIECE; CPOOL_OFF, the default: whole */
+  int64_t stream_window_bytes; /* of one connection's pieces that are with the caller */
 } cpool_ws_options;
 
 CPOOL_API void cpool_ws_options_init_sized(cpool_ws_options *, size_t size);
@@ -878,10 +878,12 @@ CPOOL_API int cpool_ws_options_get(cpool_ws *, cpool_ws_options *out);
  * CPOOL_EINVAL: a bad value, or a change to an option that is not live; CPOOL_ECLOSED; CPOOL_ENOMEM. */
 CPOOL_API int cpool_ws_reconfigure(cpool_ws *, const cpool_ws_options *options) CPOOL_MUST_CHECK;
 /* [posts] Refuses whatever is new, sends every connection what it is owed and then 1001, spread over the first half
- * of drain_ms (0: at once), cuts what is left at its end, and frees all. Ends in one CPOOL_EVENT_WS_MANAGER_CLOSED,
- * after all other events. Again: an earlier deadline counts. */
+ * of drain_ms (0: at once), cuts what is left at its end (CPOOL_OFF: sends at once, and cuts nothing), and frees all. Ends
+ * in one CPOOL_EVENT_WS_MANAGER_CLOSED, after all other events. Again: an earlier deadline counts. */
 CPOOL_API int cpool_ws_close_start(cpool_ws *, int64_t drain_ms);
-/* After CPOOL_EVENT_WS_MANAGER_CLOSED, also inside its callback. NULL is harmless. */
+/* Frees a manager after its CPOOL_EVENT_WS_MANAGER_CLOSED, also inside that callback. Before it: closes at once in the
+ * background and sends no CPOOL_EVENT_WS_MANAGER_CLOSED; events of connections still come, and the runtime and the queue
+ * stay CPOOL_EBUSY until it is done. NULL is harmless. */
 CPOOL_API void cpool_ws_free(cpool_ws *);
 /* [waits] cpool_ws_close_start, its event, cpool_ws_free. In manual mode it steps the loop. CPOOL_EDEADLK: on the loop
  * thread; nothing was done. NULL is CPOOL_OK. */
@@ -1010,9 +1012,9 @@ CPOOL_API int cpool_ws_add(cpool_ws *, const char *id, void *user, struct lws *w
 /* Inside the caller's callback: returns what that has to return. 0 for what is not the manager's, or not forwarded. */
 CPOOL_API int cpool_ws_lws_event(cpool_ws *, struct lws *wsi, int32_t reason, void *in, size_t len);
 
-/* A connection whose socket is another library's: it takes part in registry, sweep and statistics. The caller tells of
- * life by cpool_ws_touch, pings at CPOOL_EVENT_WS_PING_DUE, and closes its socket at CPOOL_EVENT_WS_CLOSED. It is there
- * when this returns. CPOOL_EINVAL; CPOOL_EEXIST; CPOOL_EFULL; CPOOL_ECLOSED; CPOOL_ENOMEM. */
+/* [waits] for the loop, on its own thread not. A connection whose socket is another library's: it takes part in registry,
+ * sweep and statistics. The caller tells of life by cpool_ws_touch, pings at CPOOL_EVENT_WS_PING_DUE, and closes its
+ * socket at CPOOL_EVENT_WS_CLOSED. It is there when this returns. CPOOL_EINVAL; CPOOL_EEXIST; CPOOL_EFULL; CPOOL_ECLOSED; CPOOL_ENOMEM. */
 CPOOL_API int cpool_ws_add_external(cpool_ws *, const char *id, void *user, cpool_conn *out);
 /* [posts] It showed life. CPOOL_ESTALE. */
 CPOOL_API int cpool_ws_touch(cpool_ws *, cpool_conn);
@@ -1024,7 +1026,7 @@ CPOOL_API int cpool_ws_touch(cpool_ws *, cpool_conn);
  * max_message_bytes holds for the message: 1009 comes as soon as it is known to be longer, with some pieces out;
  * CPOOL_OFF is legal here. When the connection ends in the middle of a message, CPOOL_EVENT_WS_CLOSED comes without a
  * piece with `more` 0, and what was read last of it may be missing.
- * While more than max_stream_bytes are with the caller, this connection alone is not read, so that its peer has to
+ * While more than stream_window_bytes are with the caller, this connection alone is not read, so that its peer has to
  * wait, and goes on at half of them. What was being read still comes: up to receive_buffer_bytes or 16 KiB more. Each
  * piece counts somewhat more than its bytes: the memory that it takes. Bytes are with the caller from
  * CPOOL_EVENT_WS_PIECE until the release of the event; with on_event until cpool_ws_credit gives them back.
@@ -1083,7 +1085,7 @@ typedef struct cpool_ws_stats {
   size_t size;
   int64_t total_connections;       /* open, in the registry */
   int64_t handshaking_connections; /* accepted by the kernel or being dialled, not open yet */
-  int64_t closing_connections;     /* not in the registry any more, their sockets still open */
+  int64_t closing_connections;     /* their sockets still open; in the registry only those that come back */
   int64_t max_connections;         /* in force */
   int64_t waiting_connections;     /* dialled: down, until they are dialled again */
   int64_t topics, queued_bytes, queued_messages, paused_connections;
@@ -1095,8 +1097,9 @@ typedef struct cpool_ws_stats {
   uint64_t messages_sent, bytes_sent;         /* handed to the kernel, or libwebsockets on the way there */
   uint64_t messages_dropped;                  /* by on_overflow, or unsent when their connection ended */
   uint64_t pings, pongs, published;           /* pings that were sent; pongs that answered one; calls to publish */
-  uint64_t refused_full, refused_address, refused_path, refused_origin; /* of closed_refused */
-  uint64_t dials, dials_failed, disconnects; /* begun; not opened; CPOOL_EVENT_WS_DISCONNECTED */
+  uint64_t refused_full, refused_path, refused_origin; /* of closed_refused */
+  uint64_t refused_address;                            /* max_per_address: before there was a connection */
+  uint64_t dials, dials_failed, disconnects;           /* begun; not opened; CPOOL_EVENT_WS_DISCONNECTED */
 } cpool_ws_stats;
 
 CPOOL_API void cpool_ws_stats_init_sized(cpool_ws_stats *, size_t size);
@@ -1128,7 +1131,8 @@ CPOOL_API void cpool_ws_info_init_sized(cpool_ws_info *, size_t size);
 /* [reads] CPOOL_ESTALE. */
 CPOOL_API int cpool_ws_get(cpool_ws *, cpool_conn, cpool_ws_info *out);
 /* [reads] Ids of open connections, each followed by a NUL, as many as fit; returns how many, 0 at the end. *cursor
- * is 0 at first. One that is there from the first call to the last is met exactly once. */
+ * is 0 at first. One that is there from the first call to the last is met exactly once. CPOOL_EINVAL: the next id does
+ * not fit. */
 CPOOL_API int cpool_ws_ids(cpool_ws *, uint64_t *cursor, char *buffer, size_t len);
 
 #ifdef __cplusplus

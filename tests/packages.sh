@@ -15,9 +15,10 @@ PACKAGES_TEST="$PACKAGES_BUILD libbrotli-dev=pc:libbrotlidec libzstd-dev=pc:libz
   openssl=openssl
   nginx-light=nginx haproxy=haproxy dnsmasq-base=dnsmasq nghttp2-server=nghttpd python3=python3
   python3-websockets=/usr/lib/python3/dist-packages/websockets/__init__.py
-  tinyproxy-bin=tinyproxy microsocks=microsocks"
+  tinyproxy-bin=tinyproxy microsocks=microsocks iproute2=ip"
 PACKAGES_ALL="$PACKAGES_TEST clang=clang libclang-rt-14-dev=/usr/lib/llvm-14/lib/clang/14.0.6/lib/linux
-  llvm=llvm-symbolizer clang-format-14=clang-format-14 git=git debootstrap=debootstrap util-linux=unshare"
+  llvm=llvm-symbolizer clang-format-14=clang-format-14 git=git debootstrap=debootstrap util-linux=unshare
+  nodejs=node node-ws=/usr/share/nodejs/ws chromium=chromium"
 
 # Runs a command as root: directly, or through sudo.
 packages_as_root() {

@@ -247,7 +247,7 @@ static int parse(struct cpool__url_cache *cache, const struct schemes *schemes, 
                          schemes->names[1]);
   size_t prefix_len = scheme + strcspn(text + scheme, "/?#");
   if (memchr(text + scheme, '@', prefix_len - scheme) != NULL)
-    return refuse(what, "user and password are not allowed in a URL; use the session's credentials");
+    return refuse(what, "user and password are not allowed in a URL");
   if (memchr(text + scheme, '%', prefix_len - scheme) != NULL)
     return refuse(what, "percent-encoding and zone ids are not allowed in the host");
   if (prefix_len == scheme)

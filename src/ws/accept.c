@@ -135,13 +135,13 @@ static int filter(struct cpool__ws_conn *conn)
   (void) cpool__wire_field(&conn->wire, CPOOL__WIRE_PATH, text, sizeof text);
   if (listener->path != NULL && strcmp(listener->path, text) != 0) {
     ws->now.refused_path++;
-    cpool__ws_touch(ws);
+    cpool__ws_changed(ws);
     return 404;
   }
   if (listener->origins != NULL && cpool__wire_header(&conn->wire, "origin", text, sizeof text) >= 0 &&
       !in_list(listener->origins, text)) {
     ws->now.refused_origin++;
-    cpool__ws_touch(ws);
+    cpool__ws_changed(ws);
     return 403;
   }
   if (ws->life != CPOOL__WS_OPEN || ws->registered_count >= ws->options.max_connections) {

@@ -30,6 +30,7 @@ static const unsigned char legal[] = {
     [CPOOL__WS_UNDECIDED] = 1 << CPOOL__WS_UP | 1 << CPOOL__WS_CLOSING | 1 << CPOOL__WS_GONE,
     [CPOOL__WS_UP] = 1 << CPOOL__WS_CLOSING | 1 << CPOOL__WS_WAITING | 1 << CPOOL__WS_GONE,
     [CPOOL__WS_CLOSING] = 1 << CPOOL__WS_WAITING | 1 << CPOOL__WS_GONE,
+    [CPOOL__WS_GONE] = 0,
 };
 #endif
 
@@ -65,7 +66,7 @@ void cpool__ws_conn_move(struct cpool__ws_conn *conn, int to)
   atomic_store_explicit(&conn->phase, (uint8_t) to, memory_order_relaxed);
   if (from == CPOOL__WS_HANDSHAKE || from == CPOOL__WS_UNDECIDED)
     cpool__listeners_room(conn->ws);
-  cpool__ws_touch(conn->ws);
+  cpool__ws_changed(conn->ws);
 }
 
 /* ---------------------------------------------------------------------------------------------------- make and free */
@@ -117,7 +118,7 @@ struct cpool__ws_conn *cpool__ws_conn_new(cpool_ws *ws, int phase)
   cpool__list_push_back(&ws->conns, &conn->link);
   (*gauge_of(ws, phase))++;
   ws->now.opened++;
-  cpool__ws_touch(ws);
+  cpool__ws_changed(ws);
   return conn;
 }
 
@@ -137,11 +138,6 @@ void cpool__ws_conn_drop(struct cpool__ws_conn *conn)
   cpool__dialled_free(conn->dialled);
   cpool__frame_drop(conn->close_frame);
   cpool__free(conn);
-}
-
-struct cpool__ws_conn *cpool__ws_conn_of(cpool_ws *ws, cpool_conn handle)
-{
-  return cpool__ids_get(&ws->ids, handle);
 }
 
 struct cpool__ws_conn *cpool__ws_conn_borrow(cpool_ws *ws, cpool_conn handle)
@@ -186,7 +182,7 @@ int cpool__ws_conn_register(struct cpool__ws_conn *conn, const char *id, void *u
   ws->registered_count++;
   conn->registered = conn->told = true;
   conn->user = user != NULL ? user : ws->options.user;
-  cpool__ws_touch(ws);
+  cpool__ws_changed(ws);
   return CPOOL_OK;
 }
 
@@ -200,7 +196,7 @@ void cpool__ws_conn_unregister(struct cpool__ws_conn *conn)
   pthread_mutex_unlock(&ws->lock);
   ws->registered_count--;
   conn->registered = false;
-  cpool__ws_touch(ws);
+  cpool__ws_changed(ws);
 }
 
 /* ------------------------------------------------------------------------------------------------------------ events */
@@ -405,20 +401,25 @@ static void count_end(struct cpool__ws_conn *conn)
   (*counters[conn->reason])++;
 }
 
+void cpool__ws_conn_clear(struct cpool__ws_conn *conn)
+{
+  cpool__runtime_disarm(conn->ws->rt, &conn->timer);
+  cpool__ws_forget_incoming(conn);
+  cpool__ws_pause_over(conn);
+  cpool__ws_stream_end(conn);
+  cpool__ws_clear_backlog(conn);
+  cpool__link_remove(&conn->flush_link);
+}
+
 void cpool__ws_conn_gone(struct cpool__ws_conn *conn)
 {
   cpool_ws *ws = conn->ws;
   if (conn->reason == 0)
     conn->reason = cpool__ws_phase(conn) <= CPOOL__WS_HANDSHAKE ? CPOOL_WS_HANDSHAKE : CPOOL_WS_LOST;
   cpool__ws_conn_move(conn, CPOOL__WS_GONE);
-  cpool__runtime_disarm(ws->rt, &conn->timer);
   cpool__ws_conn_unregister(conn);
   cpool__topic_leave_all(conn);
-  cpool__ws_forget_incoming(conn);
-  cpool__ws_pause_over(conn);
-  cpool__ws_stream_end(conn);
-  cpool__ws_clear_backlog(conn);
-  cpool__link_remove(&conn->flush_link);
+  cpool__ws_conn_clear(conn);
   cpool__link_remove(&conn->link);
   cpool__listener_left(conn);
   cpool__hosted_left(conn);

@@ -111,8 +111,6 @@ extern cpool__table_equal_fn *const cpool__ws_same_id;
 struct cpool__ws_conn *cpool__ws_conn_new(cpool_ws *ws, int phase);
 void cpool__ws_conn_hold(struct cpool__ws_conn *conn);
 void cpool__ws_conn_drop(struct cpool__ws_conn *conn); /* any thread */
-/* Loop thread, or under the manager's lock; NULL: gone. */
-struct cpool__ws_conn *cpool__ws_conn_of(cpool_ws *ws, cpool_conn handle);
 /* Any thread: held for the caller, who drops it. NULL: gone. */
 struct cpool__ws_conn *cpool__ws_conn_borrow(cpool_ws *ws, cpool_conn handle);
 void cpool__ws_conn_move(struct cpool__ws_conn *conn, int to);
@@ -134,6 +132,8 @@ bool cpool__ws_conn_disconnected(struct cpool__ws_conn *conn, int64_t retry_ms);
 void cpool__ws_conn_close(struct cpool__ws_conn *conn, int reason, int code, struct cpool__frame *frame);
 /* At once, without a word. */
 void cpool__ws_conn_cut(struct cpool__ws_conn *conn, int reason);
+/* What belongs to its socket, which is closed, ends: what waits, pauses, the timer. */
+void cpool__ws_conn_clear(struct cpool__ws_conn *conn);
 /* Its socket is closed, or it has none: the final event. */
 void cpool__ws_conn_gone(struct cpool__ws_conn *conn);
 /* Delivers an event of its own, which holds it until the event's release drops it. */
@@ -166,8 +166,6 @@ void cpool__ws_settle(struct cpool__ws_conn *conn);     /* what was gathered goe
 void cpool__ws_pause_over(struct cpool__ws_conn *conn); /* it has gone */
 
 /* send.c */
-/* Takes the node of a message for which there is room. */
-void cpool__ws_conn_queue(struct cpool__ws_conn *conn, struct cpool__backlog_node *node);
 /* Takes the frame, for which there is room. False: out of memory, it is dropped. */
 bool cpool__ws_conn_send(struct cpool__ws_conn *conn, struct cpool__frame *frame);
 void cpool__ws_flush(struct cpool__task *task);

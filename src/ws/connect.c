@@ -237,8 +237,6 @@ static int plan_new(struct cpool__dial_plan **out, const cpool_ws_connect_option
                                         .most_ms = own->max_reconnect_ms,
                                         .stable_ms = own->stable_ms,
                                         .max_attempts = own->max_attempts};
-  if (own->reconnect_ms > own->max_reconnect_ms)
-    plan->redial.most_ms = own->reconnect_ms;
   int rc = cpool__redial_stops(&plan->redial, own->stop_codes);
   if (rc != CPOOL_OK) {
     cpool__dial_plan_free(plan);
@@ -291,26 +289,12 @@ struct connect_call {
   cpool_conn handle;
 };
 
-static int prepare(cpool_ws *ws, const struct cpool__dial_plan *plan)
+static int make_gate(cpool_ws *ws, const struct cpool__dial_plan *plan)
 {
   struct cpool__gate **gate = plan->tls ? &plan->client_tls->gate : &ws->plain_gate;
-  int rc = CPOOL_OK;
-  if (*gate == NULL)
-    rc = cpool__gate_new_client(gate, ws->wires, plan->tls ? plan->client_tls->context : NULL);
-  if (rc == CPOOL_OK && ws->resolver == NULL) {
-    struct cpool__dns_options dns = {.ttl_max_ms = 300000,
-                                     .ttl_min_ms = 1000,
-                                     .negative_ttl_ms = 5000,
-                                     .timeout_ms = 5000,
-                                     .stale_ms = 3600000,
-                                     .max_entries = 1000,
-                                     .servers = ws->options.dns_servers,
-                                     .hosts_file = ws->options.dns_hosts_file};
-    rc = cpool__resolver_new(&ws->resolver, ws->rt, &dns, NULL);
-    if (rc == CPOOL_ENOMEM)
-      rc = cpool__refuse(rc, CPOOL_LAYER_SYSTEM, "ws_connect: no memory");
-  }
-  return rc;
+  if (*gate != NULL)
+    return CPOOL_OK;
+  return cpool__gate_new_client(gate, ws->wires, plan->tls ? plan->client_tls->context : NULL);
 }
 
 static int connect_on_loop(void *arg)
@@ -319,7 +303,7 @@ static int connect_on_loop(void *arg)
   cpool_ws *ws = call->ws;
   if (ws->life != CPOOL__WS_OPEN)
     return cpool__refuse(CPOOL_ECLOSED, CPOOL_LAYER_WS, "ws_connect: the manager is closing");
-  int rc = prepare(ws, call->plan);
+  int rc = make_gate(ws, call->plan);
   if (rc != CPOOL_OK)
     return rc;
   struct cpool__dialled *dialled = cpool__calloc(1, sizeof *dialled);

@@ -371,12 +371,7 @@ void cpool__dialled_down(struct cpool__ws_conn *conn)
     cpool__ws_conn_gone(conn);
     return;
   }
-  cpool__runtime_disarm(conn->ws->rt, &conn->timer);
-  cpool__ws_forget_incoming(conn);
-  cpool__ws_pause_over(conn);
-  cpool__ws_stream_end(conn);
-  cpool__ws_clear_backlog(conn);
-  cpool__link_remove(&conn->flush_link);
+  cpool__ws_conn_clear(conn);
   wait_for_next(conn);
 }
 

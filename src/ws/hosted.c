@@ -79,6 +79,7 @@ int cpool_ws_add(cpool_ws *ws, const char *id, void *user, struct lws *wsi, cpoo
     return cpool__ws_refuse_place("ws_add", rc, ws, id);
   }
   conn->wire = wire;
+  conn->tls = cpool__wire_tls(&wire);
   struct cpool__address remote;
   cpool__wire_remote(&conn->wire, &remote);
   cpool__ws_conn_set_remote(conn, &remote);

@@ -102,7 +102,7 @@ static struct cpool__ws_conn *take_client(struct cpool__listener *listener, int 
   if (listener->max_per_address > 0 && !count_address(listener, text)) {
     close(fd);
     ws->now.refused_address++;
-    cpool__ws_touch(ws);
+    cpool__ws_changed(ws);
     return NULL;
   }
   struct cpool__ws_conn *conn = cpool__ws_conn_new(ws, CPOOL__WS_HANDSHAKE);
@@ -328,7 +328,7 @@ static int listen_on_loop(void *arg)
   listener->port = call->port;
   cpool__list_push_back(&ws->listeners, &listener->link);
   cpool__runtime_enter(ws->rt); /* a turn puts it into the epoll set */
-  cpool__ws_touch(ws);
+  cpool__ws_changed(ws);
   return CPOOL_OK;
 }
 
@@ -409,7 +409,7 @@ static int adopt_on_loop(void *arg)
     return rc;
   int fd = fcntl(call->fd, F_DUPFD_CLOEXEC, 0); /* the caller's stays until it is sure that it is taken */
   if (fd < 0)
-    return refuse_errno("fcntl", "adopt", call->options->port, errno);
+    return cpool__refuse(CPOOL_ESYSTEM, CPOOL_LAYER_SYSTEM, "ws_adopt: %s", strerror(errno));
   cpool__runtime_enter(ws->rt);
   struct cpool__ws_conn *conn = take_client(listener, fd, &call->address, call->options->data, call->options->len);
   if (conn != NULL)

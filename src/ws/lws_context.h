@@ -13,6 +13,8 @@ struct cpool__dock {
   char name[16];  /* as libwebsockets takes it */
 };
 
+enum { CPOOL__LWS_HANDLES = 16 };
+
 struct cpool__wires {
   cpool_runtime *rt;
   struct lws_context *context;
@@ -21,6 +23,10 @@ struct cpool__wires {
   struct cpool__gate *gates;
   struct cpool__wire *adopting;
   struct cpool__dock dock;
+  struct uv_handle_s *handles[CPOOL__LWS_HANDLES]; /* that the context has made on the loop; the pipe is one of them */
+  struct uv_handle_s *pipe;
+  int handle_count;
+  bool stranded;  /* cannot be freed: see keep_number */
   int turns_left; /* after the first destroy */
   struct cpool__timer timer;
   void (*done)(void *user);

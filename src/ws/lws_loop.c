@@ -12,11 +12,13 @@
 
 #include <assert.h>
 #include <ctype.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <uv.h>
 
 #include "base/memory.h"
@@ -37,6 +39,8 @@ enum {
 static const lws_retry_bo_t no_pings; /* libwebsockets sends none, and ends nothing for silence */
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
+/* libwebsockets loads its plugins, and TLS, for all contexts of the process, without a lock. */
+static pthread_mutex_t contexts = PTHREAD_MUTEX_INITIALIZER;
 
 static void init_process(void)
 {
@@ -117,7 +121,7 @@ static int check_head(struct lws *wsi)
   return 0;
 }
 
-static bool receive(struct lws *wsi, struct cpool__wire *wire, const struct cpool__wire_events *events, void *in,
+static void receive(struct lws *wsi, struct cpool__wire *wire, const struct cpool__wire_events *events, void *in,
                     size_t len)
 {
   struct cpool__wire_piece piece = {.data = in,
@@ -126,7 +130,7 @@ static bool receive(struct lws *wsi, struct cpool__wire *wire, const struct cpoo
                                     .text = !lws_frame_is_binary(wsi),
                                     .first = lws_is_first_fragment(wsi) != 0,
                                     .last = lws_is_final_fragment(wsi) != 0};
-  return events->received(wire, &piece);
+  events->received(wire, &piece);
 }
 
 /* The code of a close frame that libwebsockets made. */
@@ -159,7 +163,8 @@ int cpool__wires_event(struct cpool__wires *wires, struct cpool__wire *wire, str
     return 0;
   case LWS_CALLBACK_RECEIVE:
   case LWS_CALLBACK_CLIENT_RECEIVE:
-    return receive(wsi, wire, events, in, len) ? 0 : -1;
+    receive(wsi, wire, events, in, len);
+    return 0;
   case LWS_CALLBACK_RECEIVE_PONG:
   case LWS_CALLBACK_CLIENT_RECEIVE_PONG:
     events->pong(wire, in, len);
@@ -214,6 +219,29 @@ bool cpool__wire_host(struct cpool__wire *wire, struct lws *wsi)
 
 /* ------------------------------------------------------------------------------------------------------------ context */
 
+struct handles {
+  struct cpool__wires *wires;
+  int skip, count;
+};
+
+static void count_handle(uv_handle_t *handle, void *ctx)
+{
+  (void) handle;
+  ((struct handles *) ctx)->count++;
+}
+
+/* Handles are walked in the order in which they were made. */
+static void note_handle(uv_handle_t *handle, void *ctx)
+{
+  struct handles *handles = ctx;
+  struct cpool__wires *wires = handles->wires;
+  if (handles->count++ < handles->skip || wires->handle_count == CPOOL__LWS_HANDLES)
+    return;
+  wires->handles[wires->handle_count++] = handle;
+  if (handle->type == UV_POLL)
+    wires->pipe = handle;
+}
+
 int cpool__wires_new(struct cpool__wires **out, cpool_runtime *rt, const struct cpool__wire_events *events,
                      int receive_buffer_bytes)
 {
@@ -236,7 +264,13 @@ int cpool__wires_new(struct cpool__wires **out, cpool_runtime *rt, const struct 
       .foreign_loops = loops,
       .user = wires,
   };
+  struct handles before = {0}, made = {.wires = wires};
+  uv_walk(loops[0], count_handle, &before);
+  pthread_mutex_lock(&contexts);
   wires->context = lws_create_context(&info);
+  pthread_mutex_unlock(&contexts);
+  made.skip = before.count;
+  uv_walk(loops[0], note_handle, &made);
   if (wires->context == NULL) {
     cpool__free(wires);
     return cpool__refuse(CPOOL_ESYSTEM, CPOOL_LAYER_SYSTEM,
@@ -257,6 +291,46 @@ static void gate_free(struct cpool__gate *gate)
   cpool__free(gate);
 }
 
+static void destroy(struct cpool__wires *wires)
+{
+  pthread_mutex_lock(&contexts);
+  lws_context_destroy(wires->context);
+  pthread_mutex_unlock(&contexts);
+}
+
+static void ignore_close(uv_handle_t *handle)
+{
+  (void) handle;
+}
+
+/* The first destroy closes the descriptor of the context's pipe, and libuv's word that the pipe's handle is closed, turns
+ * later, has libwebsockets close that number again, whoever has it by then. So the number is taken at once, for that second
+ * close. Where another thread was faster it must not come: the word is kept back, and what the context has left stays. */
+static void keep_number(struct cpool__wires *wires, int number)
+{
+  if (wires->pipe == NULL || number < 0 || !uv_is_closing(wires->pipe))
+    return;
+  int plug = fcntl(uv_backend_fd(cpool__runtime_uv_loop(wires->rt)), F_DUPFD_CLOEXEC, number);
+  if (plug == number)
+    return;
+  if (plug >= 0)
+    close(plug);
+  wires->stranded = true;
+  wires->pipe->close_cb = ignore_close;
+  for (int i = 0; i < wires->handle_count; i++)
+    if (!uv_is_closing(wires->handles[i]))
+      uv_close(wires->handles[i], NULL);
+}
+
+static void destroy_first(struct cpool__wires *wires)
+{
+  uv_os_fd_t number = -1;
+  if (wires->pipe == NULL || uv_fileno(wires->pipe, &number) != 0)
+    number = -1;
+  destroy(wires);
+  keep_number(wires, number);
+}
+
 static void on_turn(struct cpool__timer *timer)
 {
   struct cpool__wires *wires = cpool__container_of(timer, struct cpool__wires, timer);
@@ -265,9 +339,10 @@ static void on_turn(struct cpool__timer *timer)
     cpool__runtime_arm(rt, timer, cpool__runtime_now_ms(rt) + 1, on_turn);
     return;
   }
-  lws_context_destroy(wires->context);
+  if (!wires->stranded)
+    destroy(wires);
   cpool__dock_close(&wires->dock);
-  for (struct cpool__gate *gate = wires->gates, *next; gate != NULL; gate = next) {
+  for (struct cpool__gate *gate = wires->gates, *next; gate != NULL && !wires->stranded; gate = next) {
     next = gate->next;
     gate_free(gate);
   }
@@ -283,7 +358,7 @@ void cpool__wires_free(struct cpool__wires *wires, void (*done)(void *user), voi
   wires->done = done;
   wires->user = user;
   wires->turns_left = DESTROY_TURNS;
-  lws_context_destroy(wires->context);
+  destroy_first(wires);
   cpool__runtime_arm(wires->rt, &wires->timer, cpool__runtime_now_ms(wires->rt) + 1, on_turn);
 }
 
@@ -491,6 +566,11 @@ void cpool__wire_cut(struct cpool__wire *wire)
   int fd = cpool__wire_fd(wire);
   if (fd >= 0)
     shutdown(fd, SHUT_RDWR);
+}
+
+bool cpool__wire_tls(struct cpool__wire *wire)
+{
+  return lws_is_ssl(wire->wsi) != 0;
 }
 
 void cpool__wire_remote(struct cpool__wire *wire, struct cpool__address *out)

@@ -27,7 +27,7 @@ struct cpool__wire_piece {
 };
 
 /* Each call comes from libuv's poll phase, or from within a call below where that is said. Only `gone` may free the
- * connection. What returns false has the connection ended at once. */
+ * connection. */
 struct cpool__wire_events {
   /* The head is complete. 0: the upgrade goes on; else the status of the answer that refuses it. */
   int (*upgrade)(struct cpool__wire *wire);
@@ -39,7 +39,7 @@ struct cpool__wire_events {
   size_t (*ask)(struct cpool__wire *wire, char *out, size_t room);
   void (*answered)(struct cpool__wire *wire, const char *subprotocol);
   void (*unanswered)(struct cpool__wire *wire, int status, int64_t retry_after_s, const char *text);
-  bool (*received)(struct cpool__wire *wire, const struct cpool__wire_piece *piece);
+  void (*received)(struct cpool__wire *wire, const struct cpool__wire_piece *piece);
   void (*pong)(struct cpool__wire *wire, const void *data, size_t len);
   /* The peer's close frame. True: its payload is sent back and the connection ends; false: it ends as it is. */
   bool (*peer_closes)(struct cpool__wire *wire, const unsigned char *payload, size_t len);
@@ -82,6 +82,7 @@ int cpool__wire_dial(struct cpool__wire *wire, struct cpool__gate *gate, int fd,
 /* A connection of another context on the same loop, whose callbacks come by cpool__wires_event. False: not by HTTP/1.1. */
 bool cpool__wire_host(struct cpool__wire *wire, struct lws *wsi);
 void cpool__wire_remote(struct cpool__wire *wire, struct cpool__address *out); /* len 0: not by IP */
+bool cpool__wire_tls(struct cpool__wire *wire);
 /* What the callback has to return. */
 int cpool__wires_event(struct cpool__wires *wires, struct cpool__wire *wire, struct lws *wsi, int reason, void *in,
                        size_t len);

@@ -25,6 +25,8 @@ extern const struct cpool__option_table cpool__ws_option_table, cpool__ws_connec
 
 enum { CPOOL__WS_STATS_WORDS = (sizeof(cpool_ws_stats) - sizeof(size_t)) / sizeof(uint64_t) };
 
+enum { CPOOL__WS_SCRATCH_BYTES = 65536 }; /* one frame of a message, with its head and mask */
+
 enum cpool__ws_life {
   CPOOL__WS_OPEN,
   CPOOL__WS_DRAINING, /* nothing new; connections are closed one after another */
@@ -44,6 +46,7 @@ struct cpool__ws_limits {
 
 struct cpool_ws {
   cpool_runtime *rt;
+  _Atomic uint32_t refs; /* its owner's or, once that has let go, its close's; and calls to free it */
   struct cpool__fork_mark fork_mark;
   cpool_ws_options options; /* resolved; what is live is the loop's, the rest does not change */
 
@@ -82,14 +85,14 @@ struct cpool_ws {
   struct cpool__table topics;       /* by name */
   struct cpool__table hosted;       /* connections of the host's own libwebsockets, by their struct lws */
   struct cpool__table addresses;    /* of listeners with max_per_address, by text */
-  struct cpool__resolver *resolver; /* of dials; NULL: none yet */
+  struct cpool__resolver *resolver; /* of dials */
   struct cpool__gate *plain_gate;   /* the same, without TLS */
   struct cpool__list to_dial;       /* whose time has come, and that wait for a place */
   int32_t dial_count;               /* under way */
   int64_t dial_sockets;             /* of these, while they are being connected */
   struct cpool__masks masks;
   uint64_t nonce;                  /* of this manager's pings */
-  unsigned char *scratch;          /* frames that go out together */
+  unsigned char *scratch;          /* frames that go out together; CPOOL__WS_SCRATCH_BYTES */
   struct cpool__ws_conn *deciding; /* inside its CPOOL_EVENT_WS_ACCEPT, by callback */
   int32_t waiting_count, handshake_count, undecided_count, closing_count, open_count, topic_count, paused_count;
   int64_t drain_from_ms, drain_ms, drain_count, drained_count;
@@ -106,10 +109,10 @@ int cpool__ws_usable(cpool_ws *ws);
 int cpool__ws_post(cpool_ws *ws, struct cpool__msg *msg);
 void cpool__ws_leave(cpool_ws *ws); /* loop thread */
 /* Loop thread: a number has changed. */
-void cpool__ws_touch(cpool_ws *ws);
+void cpool__ws_changed(cpool_ws *ws);
 /* Loop thread: a connection has gone; the last one may have been waited for. */
 void cpool__ws_go_on_closing(cpool_ws *ws);
-void cpool__ws_publish(struct cpool__task *task); /* the snapshot */
+void cpool__ws_stats_publish(struct cpool__task *task); /* the snapshot */
 /* Checked, with defaults. CPOOL_EINVAL (recorded). */
 int cpool__ws_options_make(cpool_ws_options *own, const cpool_ws_options *options);
 void cpool__ws_limits_set(cpool_ws *ws, const cpool_ws_options *options); /* under options_lock */

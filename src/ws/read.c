@@ -12,7 +12,7 @@
 static_assert(offsetof(cpool_ws_stats, total_connections) == sizeof(size_t), "words follow the size");
 static_assert(sizeof(cpool_ws_stats) == sizeof(size_t) + CPOOL__WS_STATS_WORDS * sizeof(uint64_t), "nothing but words");
 
-void cpool__ws_publish(struct cpool__task *task)
+void cpool__ws_stats_publish(struct cpool__task *task)
 {
   cpool_ws *ws = cpool__container_of(task, cpool_ws, publish_task);
   cpool_ws_stats snapshot = ws->now;

@@ -76,7 +76,7 @@ static void complete(struct cpool__ws_conn *conn)
   ws->now.bytes_received += message->event.event.len;
   atomic_fetch_add_explicit(&conn->messages_received, 1, memory_order_relaxed);
   atomic_fetch_add_explicit(&conn->bytes_received, message->event.event.len, memory_order_relaxed);
-  cpool__ws_touch(ws);
+  cpool__ws_changed(ws);
   if (cpool__ws_phase(conn) == CPOOL__WS_UP) {
     deliver(conn, message);
     if (cpool__ws_above(conn))
@@ -165,23 +165,22 @@ static void take(struct cpool__ws_conn *conn, const struct cpool__wire_piece *pi
     complete(conn);
 }
 
-static bool received(struct cpool__wire *wire, const struct cpool__wire_piece *piece)
+static void received(struct cpool__wire *wire, const struct cpool__wire_piece *piece)
 {
   struct cpool__ws_conn *conn = cpool__container_of(wire, struct cpool__ws_conn, wire);
   cpool__ws_conn_heard(conn);
   int phase = cpool__ws_phase(conn);
   if ((phase != CPOOL__WS_UP && phase != CPOOL__WS_UNDECIDED) || conn->reason != 0)
-    return true; /* behind a close frame, ours or the peer's, or a cut, nothing is read */
+    return; /* behind a close frame, ours or the peer's, or a cut, nothing is read */
   bool begun = conn->incoming != NULL || cpool__ws_stream_begun(conn);
   if (piece->first == begun) { /* libwebsockets has skipped an empty frame without a mask */
     cpool__ws_conn_close(conn, CPOOL_WS_PROTOCOL, 1002, NULL);
-    return true;
+    return;
   }
   if (conn->ws->options.stream_messages == 1)
     cpool__ws_stream_take(conn, piece);
   else
     take(conn, piece);
-  return true;
 }
 
 /* ------------------------------------------------------------------------------------------------------------- pauses */
@@ -304,7 +303,7 @@ static void pong(struct cpool__wire *wire, const void *data, size_t len)
   uint64_t us = cpool__runtime_now_us(conn->ws->rt) - conn->pinged_us;
   conn->pinged_us = 0;
   atomic_store_explicit(&conn->round_trip_us, us < INT32_MAX ? (int32_t) us : INT32_MAX, memory_order_relaxed);
-  cpool__ws_touch(conn->ws);
+  cpool__ws_changed(conn->ws);
 }
 
 static void keep_text(struct cpool__ws_conn *conn, const unsigned char *text, size_t len)

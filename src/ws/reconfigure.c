@@ -35,7 +35,7 @@ void cpool__ws_limits_set(cpool_ws *ws, const cpool_ws_options *options)
 static void apply_to(struct cpool__ws_conn *conn)
 {
   if (conn->stream != NULL)
-    cpool__ws_stream_marks(conn->stream, conn->ws->options.max_stream_bytes);
+    cpool__ws_stream_marks(conn->stream, conn->ws->options.stream_window_bytes);
   if (cpool__ws_phase(conn) != CPOOL__WS_UP || conn->reason != 0)
     return;
   cpool__ws_watch(conn);
@@ -52,7 +52,7 @@ static void on_change(struct cpool__msg *msg)
     apply_to(cpool__container_of(link, struct cpool__ws_conn, link));
   cpool__listeners_room(ws);
   cpool__runtime_defer(ws->rt, &ws->flush_task); /* which sees to max_queued_bytes */
-  cpool__ws_touch(ws);
+  cpool__ws_changed(ws);
   cpool__free(change);
   cpool__ws_leave(ws);
 }

@@ -15,7 +15,6 @@
 #include "ws/topic.h"
 
 enum {
-  SCRATCH_BYTES = 65536,
   WRITES_PER_TURN = 4,
   EXTRA = 2 /* times the cap: where the loop makes room, senders on other threads may be ahead of it by as much again */
 };
@@ -99,7 +98,7 @@ bool cpool__ws_write_frame(struct cpool__ws_conn *conn, const unsigned char *fra
   cpool_ws *ws = conn->ws;
   if (conn->dialled == NULL)
     return cpool__wire_write(&conn->wire, frame, len);
-  assert(len + CPOOL__MASK_BYTES <= SCRATCH_BYTES);
+  assert(len + CPOOL__MASK_BYTES <= CPOOL__WS_SCRATCH_BYTES);
   return cpool__wire_write(&conn->wire, ws->scratch, cpool__mask_frame(&ws->masks, ws->scratch, frame, len));
 }
 
@@ -109,7 +108,7 @@ static bool write_some(struct cpool__ws_conn *conn)
   unsigned char *scratch = conn->ws->scratch;
   size_t len, used = 0;
   const unsigned char *next = cpool__backlog_next(&conn->backlog, &len);
-  if (len > SCRATCH_BYTES / 2) {
+  if (len > CPOOL__WS_SCRATCH_BYTES / 2) {
     bool alive = cpool__ws_write_frame(conn, next, len);
     used = len;
     sent(conn);
@@ -125,12 +124,12 @@ static bool write_some(struct cpool__ws_conn *conn)
       }
       sent(conn);
       next = cpool__backlog_next(&conn->backlog, &len);
-    } while (next != NULL && used + len + CPOOL__MASK_BYTES <= SCRATCH_BYTES);
+    } while (next != NULL && used + len + CPOOL__MASK_BYTES <= CPOOL__WS_SCRATCH_BYTES);
     if (!cpool__wire_write(&conn->wire, scratch, used))
       return false;
   }
   hold(conn, cpool__wire_full(&conn->wire) ? used : 0);
-  cpool__ws_touch(conn->ws);
+  cpool__ws_changed(conn->ws);
   return true;
 }
 
@@ -196,7 +195,7 @@ static void drop_message(struct cpool__ws_conn *conn, int64_t payload)
   uncount(conn, 1, payload);
   conn->ws->now.messages_dropped++;
   atomic_store(&conn->wants_drained, true);
-  cpool__ws_touch(conn->ws);
+  cpool__ws_changed(conn->ws);
 }
 
 static void make_room(struct cpool__ws_conn *conn)
@@ -211,7 +210,8 @@ static void make_room(struct cpool__ws_conn *conn)
   }
 }
 
-void cpool__ws_conn_queue(struct cpool__ws_conn *conn, struct cpool__backlog_node *node)
+/* Takes the node of a message for which there is room. */
+static void queue_message(struct cpool__ws_conn *conn, struct cpool__backlog_node *node)
 {
   int64_t payload = (int64_t) node->frame->payload_len;
   bool control = (node->frame->opcode & 8) != 0;
@@ -231,7 +231,7 @@ bool cpool__ws_conn_send(struct cpool__ws_conn *conn, struct cpool__frame *frame
 {
   struct cpool__backlog_node *node = cpool__backlog_node_new(frame);
   if (node != NULL) {
-    cpool__ws_conn_queue(conn, node);
+    queue_message(conn, node);
     return true;
   }
   if ((frame->opcode & 8) == 0)
@@ -303,7 +303,7 @@ static void overflowed(struct cpool__ws_conn *conn)
 static void carry_out(struct cpool__ws_conn *conn, struct cpool__backlog_node *node)
 {
   if (node != NULL)
-    cpool__ws_conn_queue(conn, node);
+    queue_message(conn, node);
   else
     overflowed(conn);
 }
@@ -460,7 +460,7 @@ static void publish_to(struct cpool__ws_conn *conn, void *arg)
     overflowed(conn);
   } else {
     conn->ws->now.messages_dropped++;
-    cpool__ws_touch(conn->ws);
+    cpool__ws_changed(conn->ws);
   }
 }
 
@@ -468,7 +468,7 @@ static void publish(cpool_ws *ws, bool to_all, const char *topic, size_t topic_l
 {
   struct cpool__link *next;
   ws->now.published++;
-  cpool__ws_touch(ws);
+  cpool__ws_changed(ws);
   if (!to_all) {
     cpool__topic_each(ws, topic, topic_len, publish_to, frame);
   } else {

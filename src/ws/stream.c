@@ -25,7 +25,7 @@ struct cpool__ws_part {
 
 static bool stream_new(struct cpool__ws_conn *conn)
 {
-  int64_t window_bytes = conn->ws->options.max_stream_bytes;
+  int64_t window_bytes = conn->ws->options.stream_window_bytes;
   struct cpool__ws_stream *stream = cpool__calloc(1, sizeof *stream);
   if (stream == NULL)
     return false;
@@ -106,7 +106,7 @@ static void count(struct cpool__ws_conn *conn, size_t bytes, bool last)
     conn->ws->now.messages_received++;
     atomic_fetch_add_explicit(&conn->messages_received, 1, memory_order_relaxed);
   }
-  cpool__ws_touch(conn->ws);
+  cpool__ws_changed(conn->ws);
 }
 
 /* Without the room that it did not need, which nobody would count. */

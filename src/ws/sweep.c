@@ -71,7 +71,7 @@ static void ping(struct cpool__ws_conn *conn)
   conn->unheard = true;
   conn->deadline_ms = after(now_ms, ws->options.pong_timeout_ms);
   ws->now.pings++;
-  cpool__ws_touch(ws);
+  cpool__ws_changed(ws);
 }
 
 enum due { DUE_NOTHING, DUE_PING, DUE_END };

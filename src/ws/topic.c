@@ -56,7 +56,7 @@ static struct topic *topic_new(cpool_ws *ws, const char *name, size_t len)
     return NULL;
   }
   ws->topic_count++;
-  cpool__ws_touch(ws);
+  cpool__ws_changed(ws);
   return topic;
 }
 
@@ -67,7 +67,7 @@ static void free_unused(cpool_ws *ws, struct topic *topic)
   cpool__table_remove(&ws->topics, &topic->entry);
   cpool__free(topic);
   ws->topic_count--;
-  cpool__ws_touch(ws);
+  cpool__ws_changed(ws);
 }
 
 /* A connection is in few topics, a topic has many connections. */

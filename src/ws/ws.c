@@ -15,7 +15,7 @@
 #include "ws/listen.h"
 #include "ws/topic.h"
 
-enum { SCRATCH_BYTES = 65536, DRAIN_STEP_MS = 10, IDS_LOOP = 2 };
+enum { DRAIN_STEP_MS = 10, IDS_LOOP = 2 };
 
 /* --------------------------------------------------------------------------------------------------------- any thread */
 
@@ -69,10 +69,10 @@ static void publish(struct cpool__task *task)
 {
   cpool_ws *ws = cpool__container_of(task, cpool_ws, publish_task);
   settle_keep(ws);
-  cpool__ws_publish(task);
+  cpool__ws_stats_publish(task);
 }
 
-void cpool__ws_touch(cpool_ws *ws)
+void cpool__ws_changed(cpool_ws *ws)
 {
   cpool__runtime_defer_late(ws->rt, &ws->publish_task);
 }
@@ -83,10 +83,12 @@ void cpool__ws_go_on_closing(cpool_ws *ws)
     cpool__runtime_defer(ws->rt, &ws->close_task);
 }
 
-/* The memory goes with the owner's call, or here when that came first. */
+/* The memory goes with the owner's call, or with the loop's last touch when that came first. */
 static void ws_free(cpool_ws *ws)
 {
   cpool_runtime *rt = ws->rt;
+  if (atomic_fetch_sub(&ws->refs, 1) > 1)
+    return;
   for (struct cpool__link *link; (link = cpool__list_pop_front(&ws->client_tls)) != NULL;)
     cpool__client_tls_free(cpool__container_of(link, struct cpool__client_tls, link));
   pthread_mutex_destroy(&ws->client_tls_lock);
@@ -171,7 +173,7 @@ static void begin_draining(cpool_ws *ws, uint64_t at_us)
   ws->drain_count = ws->open_count;
   ws->drain_from_ms = (int64_t) (now_us / 1000);
   ws->drain_ms = at_us == UINT64_MAX ? 0 : at_us > now_us ? (int64_t) ((at_us - now_us) / 1000) : 0;
-  cpool__ws_touch(ws);
+  cpool__ws_changed(ws);
 }
 
 static void on_close_time(struct cpool__timer *timer)
@@ -217,7 +219,23 @@ static void on_close_msg(struct cpool__msg *msg)
 static int begin_on_loop(void *arg)
 {
   cpool_ws *ws = arg;
-  return cpool__wires_new(&ws->wires, ws->rt, &cpool__ws_wire_events, ws->options.receive_buffer_bytes);
+  const struct cpool__dns_options dns = {.ttl_max_ms = 300000, /* as pools by default */
+                                         .ttl_min_ms = 1000,
+                                         .negative_ttl_ms = 5000,
+                                         .timeout_ms = 5000,
+                                         .stale_ms = 3600000,
+                                         .max_entries = 1000,
+                                         .servers = ws->options.dns_servers,
+                                         .hosts_file = ws->options.dns_hosts_file};
+  int rc = cpool__resolver_new(&ws->resolver, ws->rt, &dns, NULL);
+  if (rc != CPOOL_OK)
+    return rc == CPOOL_ENOMEM ? cpool__refuse(rc, CPOOL_LAYER_SYSTEM, "ws_new: no memory") : rc;
+  rc = cpool__wires_new(&ws->wires, ws->rt, &cpool__ws_wire_events, ws->options.receive_buffer_bytes);
+  if (rc != CPOOL_OK) {
+    cpool__resolver_free(ws->resolver);
+    ws->resolver = NULL;
+  }
+  return rc;
 }
 
 static int read_options(cpool_ws_options *own, const cpool_ws_options *options)
@@ -231,6 +249,7 @@ static int read_options(cpool_ws_options *own, const cpool_ws_options *options)
 static void init(cpool_ws *ws, cpool_runtime *rt)
 {
   ws->rt = rt;
+  atomic_init(&ws->refs, 1);
   atomic_init(&ws->close_at_us, UINT64_MAX);
   cpool__fork_mark_init(&ws->fork_mark);
   pthread_mutex_init(&ws->lock, NULL);
@@ -272,7 +291,7 @@ int cpool_ws_new(cpool_ws **out, cpool_runtime *runtime, const cpool_ws_options 
   if (runtime == NULL)
     cpool__runtime_make_private(rt);
   cpool_ws *ws = cpool__calloc(1, sizeof *ws);
-  unsigned char *scratch = cpool__malloc(SCRATCH_BYTES);
+  unsigned char *scratch = cpool__malloc(CPOOL__WS_SCRATCH_BYTES);
   struct cpool__end *end = cpool__end_new();
   if (ws == NULL || scratch == NULL || end == NULL) {
     cpool__free(ws);
@@ -335,11 +354,12 @@ void cpool_ws_free(cpool_ws *ws)
   int open = CPOOL__END_OPEN;
   if (ws == NULL || !cpool__fork_mark_same_process(&ws->fork_mark))
     return;
-  if (!atomic_compare_exchange_strong(&ws->end_state, &open, CPOOL__END_FREED)) {
+  atomic_fetch_add(&ws->refs, 1); /* a close under way may end, and free, in the middle of this */
+  if (atomic_compare_exchange_strong(&ws->end_state, &open, CPOOL__END_FREED))
+    (void) cpool_ws_close_start(ws, 0);
+  else
     ws_free(ws);
-    return;
-  }
-  (void) cpool_ws_close_start(ws, 0);
+  ws_free(ws);
 }
 
 int cpool_ws_close(cpool_ws *ws, int64_t drain_ms)

@@ -62,7 +62,7 @@ static const struct cpool__option option_rows[] = {
      .meaning = "of dials: names that need no query"},
     {FIELD(stream_messages), .type = CPOOL__OPTION_CHOICE, .unit = "", .standard = CPOOL_OFF, .choices = switch_choices,
      .meaning = "whether messages come in pieces, as they are read, or whole"},
-    {BYTES(max_stream_bytes, 4096, 1073741824), .standard = 256 * 1024, .flags = CPOOL__OPTION_LIVE,
+    {BYTES(stream_window_bytes, 4096, 1073741824), .standard = 256 * 1024, .flags = CPOOL__OPTION_LIVE,
      .meaning = "of the pieces of one connection that are with the caller; above it that connection is not read"},
     {.key = NULL},
 };
@@ -78,6 +78,10 @@ int cpool__ws_options_make(cpool_ws_options *own, const cpool_ws_options *option
   if (rc == CPOOL_OK && own->max_message_bytes == CPOOL_OFF && own->stream_messages != 1)
     rc = cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER,
                        "ws option max_message_bytes: off is legal with stream_messages alone");
+  if (rc == CPOOL_OK && ((own->dns_servers != NULL && *own->dns_servers == '\0') ||
+                         (own->dns_hosts_file != NULL && *own->dns_hosts_file == '\0')))
+    rc = cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER,
+                       "ws option dns_servers, dns_hosts_file: an empty text; /dev/null has no hosts");
   return rc;
 }
 

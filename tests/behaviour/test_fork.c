@@ -253,10 +253,12 @@ static void child_leaves_the_loop(struct pool_fixture *f, int mode)
   munmap(forked, sizeof *forked);
 }
 
+#if !defined(__SANITIZE_ADDRESS__)
 static void child_that_returns_from_a_callback_leaves_the_loops_thread(void **state)
 {
   child_leaves_the_loop(*state, CPOOL_LOOP_THREAD);
 }
+#endif
 
 static void child_that_returns_from_a_callback_leaves_the_step(void **state)
 {
@@ -272,7 +274,9 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
     POOL_CASE(child_is_refused_and_parent_goes_on),
+#if !defined(__SANITIZE_ADDRESS__) /* whose locks stay locked in the child, which ends a thread there */
     POOL_CASE(child_that_returns_from_a_callback_leaves_the_loops_thread),
+#endif
     POOL_CASE(child_that_returns_from_a_callback_leaves_the_step),
     POOL_CASE(child_that_returns_from_a_callback_leaves_the_hosts_loop_alone),
 #if !defined(__SANITIZE_THREAD__)

@@ -221,7 +221,7 @@ static bool scenario(int64_t first, int64_t width, bool in_pieces)
     options.handshake_timeout_ms = 1000;
     options.close_timeout_ms = 1000;
     options.stream_messages = in_pieces ? 1 : 0;
-    options.max_stream_bytes = 8192; /* it is used up twice */
+    options.stream_window_bytes = 8192; /* it is used up twice */
     must_or_no_memory(cpool_ws_new(&run.ws, NULL, &options), "ws_new");
   }
   if (run.ws != NULL) {

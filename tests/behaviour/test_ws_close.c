@@ -12,6 +12,14 @@ static int stop(void **state)
   return 0;
 }
 
+static bool queue_is_free(void *queue)
+{
+  const cpool_event *event;
+  while (cpool_queue_wait(queue, &event, 1, 0) == 1)
+    cpool_queue_release(queue, &event, 1);
+  return cpool_queue_free(queue) == CPOOL_OK;
+}
+
 static void start(int64_t close_ms)
 {
   cpool_ws_options options;
@@ -249,6 +257,37 @@ static void every_stage_can_be_closed(void **state)
   fixture.ws = NULL;
 }
 
+static bool few_descriptors(void *ctx)
+{
+  (void) ctx;
+  return open_fd_count() < 300;
+}
+
+/* The loop may come to the end of the close in the middle of the call that frees. */
+static void freed_while_a_close_is_under_way(void **state)
+{
+  (void) state;
+  enum { TIMES = 100 };
+  cpool_queue *queue;
+  cpool_ws_options options;
+  assert_int_equal(cpool_queue_new(&queue, NULL), CPOOL_OK);
+  cpool_ws_options_init(&options);
+  options.queue = queue;
+  for (int i = 0; i < TIMES; i++) {
+    cpool_ws *ws;
+    if (cpool_ws_new(&ws, NULL, &options) != CPOOL_OK) {
+      cpool_error err;
+      cpool_error_init(&err);
+      cpool_last_error(&err);
+      fail_msg("round %d, %d descriptors: %s", i, open_fd_count(), err.text);
+    }
+    assert_int_equal(cpool_ws_close_start(ws, 0), CPOOL_OK);
+    cpool_ws_free(ws);
+    assert_true(wait_until(few_descriptors, NULL, DEADLINE_MS)); /* they go in the background */
+  }
+  assert_true(wait_until(queue_is_free, queue, DEADLINE_MS));
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -261,6 +300,7 @@ int main(void)
       cmocka_unit_test_teardown(the_manager_can_be_closed_from_a_callback, stop),
       cmocka_unit_test_teardown(a_drain_is_spread_and_ends_in_time, stop),
       cmocka_unit_test_teardown(every_stage_can_be_closed, stop),
+      cmocka_unit_test_teardown(freed_while_a_close_is_under_way, stop),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -493,6 +493,18 @@ static void bad_options_are_refused(void **state)
   assert_int_equal(ws_stats().opened, 0);
 }
 
+static void bad_name_servers_are_refused_with_the_manager(void **state)
+{
+  (void) state;
+  static const char *const wrong[] = {"", "nonsense", "127.0.0.1:99999"};
+  cpool_ws *ws;
+  dialer.options.on_event = on_ws_event;
+  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+    dialer.options.dns_servers = wrong[i];
+    assert_int_equal(cpool_ws_new(&ws, NULL, &dialer.options), CPOOL_EINVAL);
+  }
+}
+
 static void what_has_no_room_in_the_request_is_refused(void **state)
 {
   (void) state;
@@ -635,6 +647,7 @@ int main(void)
                                      TEST(proxies_that_misbehave_end_the_dial),
                                      TEST(nothing_behind_the_proxys_answer_is_lost),
                                      TEST(bad_options_are_refused),
+                                     TEST(bad_name_servers_are_refused_with_the_manager),
                                      TEST(what_has_no_room_in_the_request_is_refused),
                                      TEST(an_id_is_taken_from_the_start),
                                      TEST(close_ends_dials_under_way),

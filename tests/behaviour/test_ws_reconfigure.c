@@ -296,7 +296,7 @@ static void a_wider_window_lets_a_stream_go_on(void **state)
   cpool_conn conn;
   uint64_t more = 5 * BLOCK;
   options.stream_messages = 1;
-  options.max_stream_bytes = 65536; /* nothing is given back */
+  options.stream_window_bytes = 65536; /* nothing is given back */
   options.max_message_bytes = CPOOL_OFF;
   start(&options);
   struct ws_peer *peer = open_peer(&conn);
@@ -306,7 +306,7 @@ static void a_wider_window_lets_a_stream_go_on(void **state)
   for (int64_t end_ms = now_ms() + DEADLINE_MS; ws_stats().paused_connections == 0;)
     assert_true(now_ms() < end_ms);
   assert_in_range(ws_stats().bytes_received, 32768, 200000);
-  change("max_stream_bytes", "10000000");
+  change("stream_window_bytes", "10000000");
   assert_true(wait_until(came, &more, DEADLINE_MS));
   free(block);
   ws_peer_free(peer);

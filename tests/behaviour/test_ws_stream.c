@@ -98,7 +98,7 @@ static int setup(void **state)
   cpool_ws_options_init(&options);
   cpool_ws_listen_options_init(&listen_options);
   options.stream_messages = 1;
-  options.max_stream_bytes = WINDOW;
+  options.stream_window_bytes = WINDOW;
   options.max_message_bytes = CPOOL_OFF;
   listen_options.decide = CPOOL_OFF;
   return 0;
@@ -297,29 +297,43 @@ static void small_messages_are_one_piece(void **state)
   ws_peer_free(peer);
 }
 
+static const size_t mixed_lens[] = {1, 0, 4096, 16384, 16385, 125, 126, 65536, 0, 40000};
+enum { MIXED_KINDS = sizeof mixed_lens / sizeof *mixed_lens, MIXED = 300 };
+
+/* From a thread: where it has to wait, others take what has come. */
+static void *send_mixed(void *arg)
+{
+  struct ws_peer *peer = arg;
+  char *bytes = pattern(65536);
+  bool sent = true;
+  for (int i = 0; i < MIXED && sent; i++) {
+    size_t len = mixed_lens[i % MIXED_KINDS], cut = i % 3 == 0 ? len / 2 : 0;
+    if (i % 3 == 0) /* in three frames, the middle one without bytes */
+      sent = ws_peer_send(peer, WS_BINARY, bytes, cut) && ws_peer_send(peer, 0, NULL, 0) &&
+             ws_peer_send(peer, WS_FIN, bytes + cut, len - cut);
+    else
+      sent = ws_peer_send(peer, WS_FIN | WS_BINARY, bytes, len);
+  }
+  free(bytes);
+  return sent ? peer : NULL;
+}
+
 static void messages_back_to_back_stay_apart(void **state)
 {
   (void) state;
-  static const size_t lens[] = {1, 0, 4096, 16384, 16385, 125, 126, 65536, 0, 40000};
-  enum { KINDS = sizeof lens / sizeof *lens, MESSAGES = 300 };
   uint64_t in_all = 0;
+  pthread_t thread;
+  void *sent;
   start(true);
   struct ws_peer *peer = open_peer(NULL);
-  char *bytes = pattern(65536);
-  for (int i = 0; i < MESSAGES; i++) {
-    size_t len = lens[i % KINDS], cut = i % 3 == 0 ? len / 2 : 0;
-    if (i % 3 == 0) /* in three frames, the middle one without bytes */
-      assert_true(ws_peer_send(peer, WS_BINARY, bytes, cut) && ws_peer_send(peer, 0, NULL, 0) &&
-                  ws_peer_send(peer, WS_FIN, bytes + cut, len - cut));
-    else
-      assert_true(ws_peer_send(peer, WS_FIN | WS_BINARY, bytes, len));
-    in_all += len;
-    pump();
-  }
-  expect_messages(&inflows[0], MESSAGES, in_all);
-  for (int i = 0; i < MESSAGES; i++)
-    assert_int_equal(inflows[0].message_len[i], lens[i % KINDS]);
-  free(bytes);
+  for (int i = 0; i < MIXED; i++)
+    in_all += mixed_lens[i % MIXED_KINDS];
+  assert_int_equal(pthread_create(&thread, NULL, send_mixed, peer), 0);
+  expect_messages(&inflows[0], MIXED, in_all);
+  pthread_join(thread, &sent);
+  assert_non_null(sent);
+  for (int i = 0; i < MIXED; i++)
+    assert_int_equal(inflows[0].message_len[i], mixed_lens[i % MIXED_KINDS]);
   ws_peer_free(peer);
 }
 
@@ -451,7 +465,7 @@ static void the_marks_of_the_queue_hold_it_back_too(void **state)
   marks.high_water_bytes = 100000;
   assert_int_equal(cpool_queue_new(&fixture.queue, &marks), CPOOL_OK);
   options.queue = fixture.queue;
-  options.max_stream_bytes = LARGE * 2;
+  options.stream_window_bytes = LARGE * 2;
   assert_int_equal(cpool_ws_new(&fixture.ws, NULL, &options), CPOOL_OK);
   ws_listen(&listen_options);
   struct ws_peer *peer = pause_one(&sender, NULL);
@@ -592,9 +606,9 @@ static void misuse_is_refused(void **state)
   assert_int_equal(cpool_ws_new(&ws, NULL, &options), CPOOL_EINVAL); /* max_message_bytes is off */
   assert_int_equal(cpool_ws_options_set(&options, "stream_messages", "on"), CPOOL_OK);
   assert_int_equal(options.stream_messages, 1);
-  options.max_stream_bytes = 1;
+  options.stream_window_bytes = 1;
   assert_int_equal(cpool_ws_new(&ws, NULL, &options), CPOOL_EINVAL);
-  options.max_stream_bytes = 0;
+  options.stream_window_bytes = 0;
   start(false);
   assert_int_equal(cpool_ws_credit(fixture.ws, 1, 0), CPOOL_EINVAL);
   assert_int_equal(cpool_ws_credit(fixture.ws, 12345, 1), CPOOL_ESTALE);

@@ -152,7 +152,7 @@ static void credentials_are_refused_and_never_repeated(void **state)
                                       "http://@sesame.com/", "http://:sesame@example.com",
                                       "https://sesame%40@example.com?x"};
   for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
-    is_refused(f, wrong[i], "user and password are not allowed in a URL; use the session's credentials");
+    is_refused(f, wrong[i], "user and password are not allowed in a URL");
     cpool_error err;
     cpool_error_init(&err);
     cpool_last_error(&err);
