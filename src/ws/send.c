@@ -260,7 +260,8 @@ static enum room count_message(struct cpool__ws_conn *conn, int64_t bytes, bool 
   return ROOM_NONE;
 }
 
-/* The same; without room the wish to be told is left, and room that came meanwhile is seen. */
+/* The same; without room the wish to be told is left, and room that came meanwhile is seen. Then the wish stays all the
+ * same: it may be another thread's as well. */
 static enum room find_room(struct cpool__ws_conn *conn, int64_t bytes, int on_overflow)
 {
   bool drops_oldest = on_overflow == CPOOL_WS_OVERFLOW_DROP_OLDEST;
@@ -268,10 +269,7 @@ static enum room find_room(struct cpool__ws_conn *conn, int64_t bytes, int on_ov
   if (room != ROOM_NONE || on_overflow == CPOOL_WS_OVERFLOW_CLOSE)
     return room;
   atomic_store(&conn->wants_drained, true);
-  room = cpool__ws_half_empty(conn) ? count_message(conn, bytes, drops_oldest) : ROOM_NONE;
-  if (room == ROOM)
-    atomic_store(&conn->wants_drained, false);
-  return room;
+  return cpool__ws_half_empty(conn) ? count_message(conn, bytes, drops_oldest) : ROOM_NONE;
 }
 
 static int check_message(const char *call, int32_t kind, const void *data, size_t len)
