@@ -204,6 +204,13 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *sessi
   return cpool__wires_event(wires, wire, wsi, (int) reason, in, len);
 }
 
+bool cpool__wires_forwarded(int reason)
+{
+  return reason == LWS_CALLBACK_RECEIVE || reason == LWS_CALLBACK_RECEIVE_PONG ||
+         reason == LWS_CALLBACK_SERVER_WRITEABLE || reason == LWS_CALLBACK_WS_PEER_INITIATED_CLOSE ||
+         reason == LWS_CALLBACK_CLOSED || reason == LWS_CALLBACK_WSI_DESTROY;
+}
+
 bool cpool__wire_host(struct cpool__wire *wire, struct lws *wsi)
 {
   if (lws_get_network_wsi(wsi) != wsi)

@@ -82,6 +82,7 @@ int cpool__wire_dial(struct cpool__wire *wire, struct cpool__gate *gate, int fd,
 /* A connection of another context on the same loop, whose callbacks come by cpool__wires_event. False: not by HTTP/1.1. */
 bool cpool__wire_host(struct cpool__wire *wire, struct lws *wsi);
 void cpool__wire_remote(struct cpool__wire *wire, struct cpool__address *out); /* len 0: not by IP */
+bool cpool__wires_forwarded(int reason); /* whether the host's callbacks of this reason are ours */
 /* What the callback has to return. */
 int cpool__wires_event(struct cpool__wires *wires, struct cpool__wire *wire, struct lws *wsi, int reason, void *in,
                        size_t len);
