@@ -159,6 +159,16 @@ struct cpool__ws_conn *cpool__ws_conn_borrow(cpool_ws *ws, cpool_conn handle)
 
 /* ---------------------------------------------------------------------------------------------------------- registry */
 
+/* The name is free afterwards. */
+static void replace(struct cpool__ws_conn *conn)
+{
+  bool ends = conn->reason != 0 || cpool__ws_phase(conn) > CPOOL__WS_UP;
+  if (ends && cpool__dialled_returns(conn))
+    cpool__dialled_stop(conn, CPOOL_WS_REPLACED);
+  else
+    cpool__ws_conn_close(conn, CPOOL_WS_REPLACED, 4001, NULL);
+}
+
 int cpool__ws_conn_register(struct cpool__ws_conn *conn, const char *id, void *user)
 {
   cpool_ws *ws = conn->ws;
@@ -172,7 +182,7 @@ int cpool__ws_conn_register(struct cpool__ws_conn *conn, const char *id, void *u
   if (own == NULL)
     return CPOOL_ENOMEM;
   if (entry != NULL)
-    cpool__ws_conn_close(cpool__container_of(entry, struct cpool__ws_conn, by_id), CPOOL_WS_REPLACED, 4001, NULL);
+    replace(cpool__container_of(entry, struct cpool__ws_conn, by_id));
   pthread_mutex_lock(&ws->lock);
   if (conn->id != conn->short_id)
     cpool__free(conn->id);

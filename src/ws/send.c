@@ -61,7 +61,7 @@ static void shed(cpool_ws *ws)
          link = cpool__list_next(&ws->conns, link)) {
       struct cpool__ws_conn *conn = cpool__container_of(link, struct cpool__ws_conn, link);
       int64_t bytes = atomic_load(&conn->queued_bytes) + (int64_t) conn->held_bytes;
-      if (bytes > most && conn->reason == 0) {
+      if (bytes > most && conn->reason == 0 && cpool__ws_phase(conn) == CPOOL__WS_UP) {
         most = bytes;
         largest = conn;
       }
@@ -294,6 +294,8 @@ struct send_msg {
 
 static void overflowed(struct cpool__ws_conn *conn)
 {
+  if (cpool__ws_phase(conn) != CPOOL__WS_UP || conn->reason != 0)
+    return; /* it ends already, or, dialled, is down: what had no room was the last connection's */
   cpool__ws_conn_close(conn, CPOOL_WS_OVERFLOW, 1008, NULL);
   cpool__ws_conn_cut(conn, CPOOL_WS_OVERFLOW);
 }
