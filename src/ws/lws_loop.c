@@ -191,7 +191,8 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *sessi
     return 0;
   struct cpool__wire *wire = lws_get_opaque_user_data(wsi);
   if (wire == NULL &&
-      wires->adopting != NULL) { /* with bytes that were read before all comes before that call returns */
+      wires->adopting != NULL &&              /* with bytes that were read before all comes before that call returns */
+      reason != LWS_CALLBACK_PROTOCOL_INIT) { /* of a gate that is made meanwhile, for a struct lws that is none */
     wire = wires->adopting;
     lws_set_opaque_user_data(wsi, wire);
   }
@@ -239,6 +240,7 @@ int cpool__wires_new(struct cpool__wires **out, cpool_runtime *rt, const struct 
       .gid = -1,
       .uid = -1,
       .max_http_header_data = HEAD_BYTES,
+      .timeout_secs = TIMEOUT_S,
       .pt_serv_buf_size = (unsigned) (receive_buffer_bytes > REQUEST_BYTES ? receive_buffer_bytes : REQUEST_BYTES),
       .foreign_loops = loops,
       .user = wires,

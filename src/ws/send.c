@@ -48,7 +48,8 @@ void cpool__ws_clear_backlog(struct cpool__ws_conn *conn)
 
 static int64_t waiting_bytes(cpool_ws *ws)
 {
-  return atomic_load(&ws->queued_bytes) - atomic_load(&ws->posted_bytes);
+  int64_t posted_bytes = atomic_load(&ws->posted_bytes); /* first: what it has is in the other one already */
+  return atomic_load(&ws->queued_bytes) - posted_bytes;
 }
 
 /* Above the manager's cap: the connection that has most waiting pays for all. */
