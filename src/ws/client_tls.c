@@ -68,15 +68,25 @@ static bool is_address(const char *host)
   return inet_pton(AF_INET, host, &address) == 1 || inet_pton(AF_INET6, host, &address) == 1;
 }
 
-/* A server name is a name (RFC 6066 section 3); libwebsockets sends addresses, and halves of them, as well. */
+/* A server name is a name, without a last dot (RFC 6066 section 3); libwebsockets sends addresses, and halves of them, as
+ * well. */
 static void on_info(const SSL *ssl, int where, int value)
 {
   (void) value;
   if ((where & SSL_CB_HANDSHAKE_START) == 0)
     return;
   const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
-  if (name != NULL && (*name == '[' || is_address(name)))
+  size_t len = name != NULL ? strlen(name) : 0;
+  char own[HOST_BYTES];
+  if (len == 0 || len >= sizeof own)
+    return;
+  memcpy(own, name, len + 1);
+  if (*own == '[' || is_address(own)) {
     (void) SSL_set_tlsext_host_name((SSL *) (uintptr_t) ssl, NULL);
+  } else if (own[len - 1] == '.') {
+    own[len - 1] = '\0';
+    (void) SSL_set_tlsext_host_name((SSL *) (uintptr_t) ssl, own);
+  }
 }
 
 static int set_up(SSL_CTX *context, const cpool_ws_connect_options *options)

@@ -155,6 +155,16 @@ struct cpool__ws_conn *cpool__ws_conn_borrow(cpool_ws *ws, cpool_conn handle)
 
 /* ---------------------------------------------------------------------------------------------------------- registry */
 
+/* The name is free afterwards. */
+static void replace(struct cpool__ws_conn *conn)
+{
+  bool ends = conn->reason != 0 || cpool__ws_phase(conn) > CPOOL__WS_UP;
+  if (ends && cpool__dialled_returns(conn))
+    cpool__dialled_stop(conn, CPOOL_WS_REPLACED);
+  else
+    cpool__ws_conn_close(conn, CPOOL_WS_REPLACED, 4001, NULL);
+}
+
 int cpool__ws_conn_register(struct cpool__ws_conn *conn, const char *id, void *user)
 {
   cpool_ws *ws = conn->ws;
@@ -168,7 +178,7 @@ int cpool__ws_conn_register(struct cpool__ws_conn *conn, const char *id, void *u
   if (own == NULL)
     return CPOOL_ENOMEM;
   if (entry != NULL)
-    cpool__ws_conn_close(cpool__container_of(entry, struct cpool__ws_conn, by_id), CPOOL_WS_REPLACED, 4001, NULL);
+    replace(cpool__container_of(entry, struct cpool__ws_conn, by_id));
   pthread_mutex_lock(&ws->lock);
   if (conn->id != conn->short_id)
     cpool__free(conn->id);
@@ -243,10 +253,55 @@ static struct cpool__ws_note *note_new(struct cpool__ws_conn *conn, const char *
   return note;
 }
 
+/* Bears its message to the loop, so that a release cannot fail. */
+struct drained {
+  struct cpool__event event;
+  struct cpool__ws_conn *conn;
+  struct cpool__msg msg;
+};
+
+static void drained_free(struct drained *drained)
+{
+  cpool__ws_conn_drop(drained->conn);
+  cpool__free(drained);
+}
+
+static void on_drained_released(struct cpool__msg *msg)
+{
+  struct drained *drained = cpool__container_of(msg, struct drained, msg);
+  cpool_ws *ws = drained->conn->ws;
+  cpool__ws_conn_drained(drained->conn);
+  drained_free(drained);
+  cpool__ws_leave(ws);
+}
+
+/* Any thread. The manager is looked at only when it waits for the message. */
 static void drained_released(struct cpool__event *event)
 {
-  atomic_store(&cpool__container_of(event, struct cpool__ws_note, event)->conn->drained_out, false);
-  note_released(event);
+  struct drained *drained = cpool__container_of(event, struct drained, event);
+  if (atomic_exchange(&drained->conn->drained, CPOOL__WS_DRAINED_NONE) == CPOOL__WS_DRAINED_AGAIN)
+    cpool__runtime_post(drained->conn->ws->rt, &drained->msg);
+  else
+    drained_free(drained);
+}
+
+/* True: the last event is with its consumer still; the next one comes with its release. */
+static bool after_the_last(struct cpool__ws_conn *conn)
+{
+  uint8_t last = CPOOL__WS_DRAINED_OUT;
+  atomic_fetch_add(&conn->ws->inflight_count, 1);
+  if (atomic_compare_exchange_strong(&conn->drained, &last, CPOOL__WS_DRAINED_AGAIN))
+    return true;
+  atomic_fetch_sub(&conn->ws->inflight_count, 1);
+  return last == CPOOL__WS_DRAINED_AGAIN;
+}
+
+/* Its last event may be released whenever: nobody waits for that any more. */
+static void forget_drained(struct cpool__ws_conn *conn)
+{
+  uint8_t last = CPOOL__WS_DRAINED_AGAIN;
+  if (atomic_compare_exchange_strong(&conn->drained, &last, CPOOL__WS_DRAINED_OUT))
+    atomic_fetch_sub(&conn->ws->inflight_count, 1);
 }
 
 bool cpool__ws_conn_note(struct cpool__ws_conn *conn, int kind, const char *text)
@@ -291,17 +346,20 @@ bool cpool__ws_conn_disconnected(struct cpool__ws_conn *conn, int64_t retry_ms)
 void cpool__ws_conn_drained(struct cpool__ws_conn *conn)
 {
   if (!atomic_load(&conn->wants_drained) || cpool__ws_phase(conn) != CPOOL__WS_UP || conn->reason != 0 ||
-      atomic_load(&conn->drained_out) || !cpool__ws_half_empty(conn))
+      !cpool__ws_half_empty(conn) || (atomic_load(&conn->drained) != CPOOL__WS_DRAINED_NONE && after_the_last(conn)))
     return;
-  struct cpool__ws_note *note = note_new(conn, NULL);
-  if (note == NULL) { /* who waits for it would wait for ever */
+  struct drained *drained = cpool__calloc(1, sizeof *drained);
+  if (drained == NULL) { /* who waits for it would wait for ever */
     cpool__ws_conn_cut(conn, CPOOL_WS_NO_MEMORY);
     return;
   }
   atomic_store(&conn->wants_drained, false);
-  atomic_store(&conn->drained_out, true);
-  note->event.release = drained_released;
-  cpool__ws_conn_deliver(conn, &note->event, CPOOL_EVENT_WS_DRAINED);
+  atomic_store(&conn->drained, CPOOL__WS_DRAINED_OUT);
+  drained->conn = conn;
+  drained->msg.fn = on_drained_released;
+  drained->event.bytes = sizeof *drained;
+  drained->event.release = drained_released;
+  cpool__ws_conn_deliver(conn, &drained->event, CPOOL_EVENT_WS_DRAINED);
 }
 
 /* --------------------------------------------------------------------------------------------------------------- end */
@@ -419,6 +477,7 @@ void cpool__ws_conn_gone(struct cpool__ws_conn *conn)
   cpool__ws_conn_move(conn, CPOOL__WS_GONE);
   cpool__ws_conn_unregister(conn);
   cpool__topic_leave_all(conn);
+  forget_drained(conn);
   cpool__ws_conn_clear(conn);
   cpool__link_remove(&conn->link);
   cpool__listener_left(conn);

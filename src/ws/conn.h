@@ -26,6 +26,12 @@ enum cpool__ws_phase {
   CPOOL__WS_GONE
 };
 
+enum cpool__ws_drained {
+  CPOOL__WS_DRAINED_NONE,
+  CPOOL__WS_DRAINED_OUT,  /* it is with its consumer */
+  CPOOL__WS_DRAINED_AGAIN /* the same, and another one is due: its release sends for the loop, which counts on that */
+};
+
 struct cpool__dialled;
 struct cpool__listener;
 struct cpool__message;
@@ -52,7 +58,7 @@ struct cpool__ws_conn {
   _Atomic uint32_t refs;      /* the loop's until it is gone; each event on its way, and each message to the loop */
   _Atomic uint8_t phase;      /* enum cpool__ws_phase */
   _Atomic bool wants_drained; /* any thread: a message had no room: tell when there is */
-  _Atomic bool drained_out;   /* the drained event is with its consumer */
+  _Atomic uint8_t drained;    /* enum cpool__ws_drained, of its event */
   uint8_t id_len;
   _Atomic int32_t queued_messages; /* any thread: reserved by who sends */
   _Atomic int32_t round_trip_us;   /* CPOOL_OFF: none yet */

@@ -52,6 +52,18 @@ static int check_texts(const cpool_ws_connect_options *own)
   return CPOOL_OK;
 }
 
+/* Whether a list of names has this one before the place where it stands. */
+static bool named_before(const char *list, const char *name, size_t len)
+{
+  for (const char *at = list + strspn(list, ", "); at < name; at += strspn(at, ", ")) {
+    size_t own = strcspn(at, ", ");
+    if (own == len && memcmp(at, name, len) == 0)
+      return true;
+    at += own;
+  }
+  return false;
+}
+
 /* Names with commas between (RFC 6455 section 4.1: tokens, none twice). */
 static int check_subprotocols(const char *text)
 {
@@ -65,6 +77,8 @@ static int check_subprotocols(const char *text)
     size_t len = strcspn(at, ", ");
     if (!cpool__token_span_valid(at, len))
       return refuse("subprotocols: not names with commas between");
+    if (named_before(text, at, len))
+      return refuse("subprotocols: a name is there twice");
     at += len;
     at += strspn(at, " ");
     if (*at == '\0')

@@ -247,7 +247,7 @@ static int do_remove(struct cpool__ws_conn *conn, const struct command *command)
   if (ends && !cpool__dialled_returns(conn))
     return cpool__refuse(CPOOL_ESTALE, CPOOL_LAYER_CALLER, "ws_remove: the connection is closing");
   if (ends) {
-    cpool__dialled_stop(conn);
+    cpool__dialled_stop(conn, CPOOL_WS_BY_CALLER);
     cpool__frame_drop(command->frame);
     return CPOOL_OK;
   }

@@ -275,6 +275,7 @@ void cpool__dialled_opened(struct cpool__ws_conn *conn)
   memcpy(subprotocol, dialled->attempt->subprotocol, sizeof subprotocol);
   dialled->opened_ms = (int64_t) cpool__runtime_now_ms(conn->ws->rt);
   dialled->status = 0;
+  atomic_store(&conn->wants_drained, false); /* of the last one's messages, which were on their way to it */
   end_attempt(dialled);
   cpool__ws_conn_open(conn, subprotocol);
 }
@@ -301,10 +302,10 @@ bool cpool__dialled_returns(const struct cpool__ws_conn *conn)
          cpool__redial_again(&dialled->plan->redial, dialled->opened_ms >= 0);
 }
 
-void cpool__dialled_stop(struct cpool__ws_conn *conn)
+void cpool__dialled_stop(struct cpool__ws_conn *conn, int reason)
 {
   conn->dialled->stopped = true;
-  conn->reason = CPOOL_WS_BY_CALLER;
+  conn->reason = (uint8_t) reason;
   cpool__ws_conn_unregister(conn);
   cpool__topic_leave_all(conn);
 }
@@ -338,8 +339,8 @@ static void wait_for_next(struct cpool__ws_conn *conn)
   struct cpool__dialled *dialled = conn->dialled;
   uint64_t now_ms = cpool__runtime_now_ms(ws->rt);
   int64_t open_ms = dialled->opened_ms >= 0 ? (int64_t) now_ms - dialled->opened_ms : -1;
-  int64_t at_least_ms =
-      dialled->retry_after_s > 0 && dialled->retry_after_s < INT32_MAX ? dialled->retry_after_s * 1000 : 0;
+  int64_t after_s = dialled->retry_after_s < INT32_MAX ? dialled->retry_after_s : INT32_MAX;
+  int64_t at_least_ms = after_s > 0 ? after_s * 1000 : 0;
   int64_t delay_ms = cpool__redial_next(&dialled->plan->redial, open_ms, at_least_ms, cpool__masks_draw(&ws->masks));
   if (!cpool__ws_conn_disconnected(conn, delay_ms)) {
     dialled->stopped = true;

@@ -55,8 +55,8 @@ void cpool__dialled_free(struct cpool__dialled *dialled);
 void cpool__dialled_begin(struct cpool__ws_conn *conn);
 /* Whether it will be dialled again after its end, the reason of which is set. */
 bool cpool__dialled_returns(const struct cpool__ws_conn *conn);
-/* One that is going down will not come back. */
-void cpool__dialled_stop(struct cpool__ws_conn *conn);
+/* One that is going down will not come back, and this is why. */
+void cpool__dialled_stop(struct cpool__ws_conn *conn, int reason);
 /* It is down, or gives up what is under way: WAITING, or its end. */
 void cpool__dialled_down(struct cpool__ws_conn *conn);
 void cpool__dialled_opened(struct cpool__ws_conn *conn);

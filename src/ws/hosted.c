@@ -92,7 +92,8 @@ int cpool_ws_add(cpool_ws *ws, const char *id, void *user, struct lws *wsi, cpoo
 
 int cpool_ws_lws_event(cpool_ws *ws, struct lws *wsi, int32_t reason, void *in, size_t len)
 {
-  if (ws == NULL || !cpool__fork_mark_same_process(&ws->fork_mark) || !cpool__runtime_on_loop(ws->rt))
+  if (ws == NULL || !cpool__fork_mark_same_process(&ws->fork_mark) || !cpool__runtime_on_loop(ws->rt) ||
+      !cpool__wires_forwarded(reason))
     return 0;
   struct cpool__hosted *hosted = find(ws, wsi);
   return hosted != NULL ? cpool__wires_event(ws->wires, &hosted->conn->wire, wsi, reason, in, len) : 0;

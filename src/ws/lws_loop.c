@@ -196,7 +196,8 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *sessi
     return 0;
   struct cpool__wire *wire = lws_get_opaque_user_data(wsi);
   if (wire == NULL &&
-      wires->adopting != NULL) { /* with bytes that were read before all comes before that call returns */
+      wires->adopting != NULL &&              /* with bytes that were read before all comes before that call returns */
+      reason != LWS_CALLBACK_PROTOCOL_INIT) { /* of a gate that is made meanwhile, for a struct lws that is none */
     wire = wires->adopting;
     lws_set_opaque_user_data(wsi, wire);
   }
@@ -207,6 +208,13 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *sessi
   if (reason == LWS_CALLBACK_WSI_DESTROY)
     lws_set_opaque_user_data(wsi, NULL);
   return cpool__wires_event(wires, wire, wsi, (int) reason, in, len);
+}
+
+bool cpool__wires_forwarded(int reason)
+{
+  return reason == LWS_CALLBACK_RECEIVE || reason == LWS_CALLBACK_RECEIVE_PONG ||
+         reason == LWS_CALLBACK_SERVER_WRITEABLE || reason == LWS_CALLBACK_WS_PEER_INITIATED_CLOSE ||
+         reason == LWS_CALLBACK_CLOSED || reason == LWS_CALLBACK_WSI_DESTROY;
 }
 
 bool cpool__wire_host(struct cpool__wire *wire, struct lws *wsi)
@@ -260,6 +268,7 @@ int cpool__wires_new(struct cpool__wires **out, cpool_runtime *rt, const struct 
       .gid = -1,
       .uid = -1,
       .max_http_header_data = HEAD_BYTES,
+      .timeout_secs = TIMEOUT_S,
       .pt_serv_buf_size = (unsigned) (receive_buffer_bytes > REQUEST_BYTES ? receive_buffer_bytes : REQUEST_BYTES),
       .foreign_loops = loops,
       .user = wires,

@@ -83,6 +83,7 @@ int cpool__wire_dial(struct cpool__wire *wire, struct cpool__gate *gate, int fd,
 bool cpool__wire_host(struct cpool__wire *wire, struct lws *wsi);
 void cpool__wire_remote(struct cpool__wire *wire, struct cpool__address *out); /* len 0: not by IP */
 bool cpool__wire_tls(struct cpool__wire *wire);
+bool cpool__wires_forwarded(int reason); /* whether the host's callbacks of this reason are ours */
 /* What the callback has to return. */
 int cpool__wires_event(struct cpool__wires *wires, struct cpool__wire *wire, struct lws *wsi, int reason, void *in,
                        size_t len);

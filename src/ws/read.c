@@ -22,7 +22,8 @@ void cpool__ws_stats_publish(struct cpool__task *task)
   snapshot.waiting_connections = ws->waiting_count;
   snapshot.max_connections = ws->options.max_connections;
   snapshot.topics = ws->topic_count;
-  snapshot.queued_bytes = atomic_load(&ws->queued_bytes) - atomic_load(&ws->posted_bytes);
+  int64_t posted_bytes = atomic_load(&ws->posted_bytes); /* first: what it has is in the other one already */
+  snapshot.queued_bytes = atomic_load(&ws->queued_bytes) - posted_bytes;
   snapshot.queued_messages = atomic_load_explicit(&ws->queued_messages, memory_order_relaxed);
   snapshot.paused_connections = ws->paused_count;
   cpool__snapshot_write(&ws->sequence, ws->words, &snapshot.total_connections, CPOOL__WS_STATS_WORDS);

@@ -316,6 +316,16 @@ static void keep_text(struct cpool__ws_conn *conn, const unsigned char *text, si
   conn->peer_text[len] = '\0';
 }
 
+/* The answer to its close is out, or goes out by libwebsockets; it may take as long as one of ours. */
+static void answered(struct cpool__ws_conn *conn)
+{
+  conn->close_sent = true;
+  if (cpool__ws_phase(conn) != CPOOL__WS_UP)
+    return;
+  conn->deadline_ms = cpool__runtime_now_ms(conn->ws->rt) + (uint64_t) conn->ws->options.close_timeout_ms;
+  cpool__ws_watch(conn);
+}
+
 /* libwebsockets would send back what it got: codes that nobody may send, and texts that are none, too. */
 static bool peer_closes(struct cpool__wire *wire, const unsigned char *payload, size_t len)
 {
@@ -327,6 +337,8 @@ static bool peer_closes(struct cpool__wire *wire, const unsigned char *payload, 
   bool valid = len != 1 && (len == 0 || cpool__close_code_valid(code));
   bool readable = len <= 2 || cpool__utf8_valid(payload + 2, len - 2);
   cpool__ws_conn_flush(conn); /* libwebsockets drops what it still has then */
+  if (conn->close_sent)       /* ours was behind that */
+    return false;
   if (valid && readable) {
     if (conn->reason == 0)
       conn->reason = CPOOL_WS_BY_PEER;
@@ -334,6 +346,7 @@ static bool peer_closes(struct cpool__wire *wire, const unsigned char *payload, 
       conn->close_code = (int16_t) code;
     if (len > 2)
       keep_text(conn, payload + 2, len - 2);
+    answered(conn);
     return true;
   }
   if (conn->reason == 0)
@@ -344,6 +357,7 @@ static bool peer_closes(struct cpool__wire *wire, const unsigned char *payload, 
   if (frame != NULL && !cpool__wire_full(wire))
     (void) cpool__ws_write_frame(conn, frame->bytes, frame->len);
   cpool__frame_drop(frame);
+  answered(conn);
   return false;
 }
 

@@ -51,6 +51,7 @@ static void on_change(struct cpool__msg *msg)
        link = cpool__list_next(&ws->conns, link))
     apply_to(cpool__container_of(link, struct cpool__ws_conn, link));
   cpool__listeners_room(ws);
+  cpool__runtime_defer(ws->rt, &ws->dial_task);  /* there may be more places */
   cpool__runtime_defer(ws->rt, &ws->flush_task); /* which sees to max_queued_bytes */
   cpool__ws_changed(ws);
   cpool__free(change);

@@ -47,7 +47,8 @@ void cpool__ws_clear_backlog(struct cpool__ws_conn *conn)
 
 static int64_t waiting_bytes(cpool_ws *ws)
 {
-  return atomic_load(&ws->queued_bytes) - atomic_load(&ws->posted_bytes);
+  int64_t posted_bytes = atomic_load(&ws->posted_bytes); /* first: what it has is in the other one already */
+  return atomic_load(&ws->queued_bytes) - posted_bytes;
 }
 
 /* Above the manager's cap: the connection that has most waiting pays for all. */
@@ -60,7 +61,7 @@ static void shed(cpool_ws *ws)
          link = cpool__list_next(&ws->conns, link)) {
       struct cpool__ws_conn *conn = cpool__container_of(link, struct cpool__ws_conn, link);
       int64_t bytes = atomic_load(&conn->queued_bytes) + (int64_t) conn->held_bytes;
-      if (bytes > most && conn->reason == 0) {
+      if (bytes > most && conn->reason == 0 && cpool__ws_phase(conn) == CPOOL__WS_UP) {
         most = bytes;
         largest = conn;
       }
@@ -260,7 +261,8 @@ static enum room count_message(struct cpool__ws_conn *conn, int64_t bytes, bool 
   return ROOM_NONE;
 }
 
-/* The same; without room the wish to be told is left, and room that came meanwhile is seen. */
+/* The same; without room the wish to be told is left, and room that came meanwhile is seen. Then the wish stays all the
+ * same: it may be another thread's as well. */
 static enum room find_room(struct cpool__ws_conn *conn, int64_t bytes, int on_overflow)
 {
   bool drops_oldest = on_overflow == CPOOL_WS_OVERFLOW_DROP_OLDEST;
@@ -268,10 +270,7 @@ static enum room find_room(struct cpool__ws_conn *conn, int64_t bytes, int on_ov
   if (room != ROOM_NONE || on_overflow == CPOOL_WS_OVERFLOW_CLOSE)
     return room;
   atomic_store(&conn->wants_drained, true);
-  room = cpool__ws_half_empty(conn) ? count_message(conn, bytes, drops_oldest) : ROOM_NONE;
-  if (room == ROOM)
-    atomic_store(&conn->wants_drained, false);
-  return room;
+  return cpool__ws_half_empty(conn) ? count_message(conn, bytes, drops_oldest) : ROOM_NONE;
 }
 
 static int check_message(const char *call, int32_t kind, const void *data, size_t len)
@@ -296,6 +295,8 @@ struct send_msg {
 
 static void overflowed(struct cpool__ws_conn *conn)
 {
+  if (cpool__ws_phase(conn) != CPOOL__WS_UP || conn->reason != 0)
+    return; /* it ends already, or, dialled, is down: what had no room was the last connection's */
   cpool__ws_conn_close(conn, CPOOL_WS_OVERFLOW, 1008, NULL);
   cpool__ws_conn_cut(conn, CPOOL_WS_OVERFLOW);
 }

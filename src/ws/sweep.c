@@ -2,6 +2,7 @@
  *
  *   WAITING                         its next dial, or expired
  *   HANDSHAKE, UNDECIDED, CLOSING   a deadline, then it is cut
+ *   UP, closed by its peer          the same
  *   UP                              silent for health_check_interval_ms -> pinged; pong_timeout_ms later -> cut
  *                                   silent for connection_timeout_ms, or expired -> closed
  *                                   while reading is paused nobody can be heard: silence counts from its end
@@ -36,7 +37,7 @@ static uint64_t next_due(const struct cpool__ws_conn *conn)
   const cpool_ws_options *options = &conn->ws->options;
   if (cpool__ws_phase(conn) == CPOOL__WS_WAITING && conn->expires_ms != 0)
     return earlier(conn->deadline_ms, conn->expires_ms);
-  if (cpool__ws_phase(conn) != CPOOL__WS_UP)
+  if (cpool__ws_phase(conn) != CPOOL__WS_UP || conn->reason != 0)
     return conn->deadline_ms;
   if (conn->paused)
     return conn->expires_ms != 0 ? conn->expires_ms : UINT64_MAX;
@@ -103,8 +104,11 @@ static enum due check(struct cpool__ws_conn *conn, uint64_t silence_ms)
   default:
     return DUE_NOTHING;
   }
-  if (conn->reason != 0)
-    return DUE_NOTHING; /* cut, and soon gone */
+  if (conn->reason != 0) { /* cut, and soon gone, or closed by its peer, who may read no answer */
+    if (now_ms >= conn->deadline_ms)
+      cpool__wire_cut(&conn->wire);
+    return DUE_NOTHING;
+  }
   if (!conn->paused && conn->unheard && now_ms >= conn->deadline_ms) {
     cpool__ws_conn_cut(conn, CPOOL_WS_NO_PONG);
     return DUE_END;

@@ -29,7 +29,7 @@ static int status_of(const char *head)
   if (strncmp(head, "HTTP/1.", 7) != 0 || (head[7] != '0' && head[7] != '1') || head[8] != ' ' ||
       strspn(head + 9, "0123456789") != 3)
     return -1;
-  return atoi(head + 9);
+  return head[9] != '0' ? atoi(head + 9) : -1;
 }
 
 static void judge(struct cpool__tunnel *tunnel)

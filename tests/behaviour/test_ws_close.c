@@ -130,6 +130,54 @@ static void the_peers_close_is_answered(void **state)
   }
 }
 
+static bool stands_still(void *ctx)
+{
+  static uint64_t last;
+  static int64_t since_ms;
+  cpool_ws_info info;
+  cpool_ws_info_init(&info);
+  assert_int_equal(cpool_ws_get(fixture.ws, *(cpool_conn *) ctx, &info), CPOOL_OK);
+  if (info.bytes_sent != last || info.bytes_sent == 0)
+    since_ms = now_ms();
+  last = info.bytes_sent;
+  return now_ms() - since_ms > 300;
+}
+
+static int count_sent(cpool_conn conn)
+{
+  cpool_ws_info info;
+  cpool_ws_info_init(&info);
+  assert_int_equal(cpool_ws_get(fixture.ws, conn, &info), CPOOL_OK);
+  return (int) info.messages_sent;
+}
+
+/* So much is on its way to it that the kernel lets nobody write, though all that was written has gone to the kernel. */
+static void a_peer_that_closes_and_does_not_read_is_cut(void **state)
+{
+  (void) state;
+  static char block[10000];
+  cpool_conn conn;
+  start(200);
+  struct ws_peer *peer = open_one(&conn);
+  for (int i = 0; i < 2000; i++)
+    assert_int_equal(cpool_ws_send(fixture.ws, conn, CPOOL_WS_BINARY, block, sizeof block), CPOOL_OK);
+  assert_true(wait_until(stands_still, &conn, DEADLINE_MS));
+  int most = count_sent(conn);
+  ws_peer_reset(peer);
+  assert_int_equal(ws_next(CPOOL_EVENT_WS_CLOSED)->conn, conn);
+  for (int share = 60; share < 100; share += 5) {
+    peer = open_one(&conn);
+    for (int i = 0; i < most * share / 100; i++)
+      assert_int_equal(cpool_ws_send(fixture.ws, conn, CPOOL_WS_BINARY, block, sizeof block), CPOOL_OK);
+    assert_true(wait_until(stands_still, &conn, DEADLINE_MS));
+    assert_true(ws_peer_send_close(peer, 1000, NULL));
+    struct seen *closed = ws_next(CPOOL_EVENT_WS_CLOSED);
+    assert_int_equal(closed->conn, conn);
+    assert_true(closed->reason == CPOOL_WS_BY_PEER || closed->reason == CPOOL_WS_LOST);
+    ws_peer_free(peer);
+  }
+}
+
 static void an_end_without_a_close_frame_is_a_loss(void **state)
 {
   (void) state;
@@ -295,6 +343,7 @@ int main(void)
       cmocka_unit_test_teardown(a_peer_that_does_not_answer_the_close_is_cut, stop),
       cmocka_unit_test_teardown(a_peer_that_does_not_read_is_cut_too, stop),
       cmocka_unit_test_teardown(the_peers_close_is_answered, stop),
+      cmocka_unit_test_teardown(a_peer_that_closes_and_does_not_read_is_cut, stop),
       cmocka_unit_test_teardown(an_end_without_a_close_frame_is_a_loss, stop),
       cmocka_unit_test_teardown(a_callback_may_remove_the_connection, stop),
       cmocka_unit_test_teardown(the_manager_can_be_closed_from_a_callback, stop),

@@ -7,6 +7,7 @@
 #include "support/blackhole.h"
 #include "support/dns_server.h"
 #include "support/proxies.h"
+#include "support/raw_client.h"
 
 static void expect_message(struct ws_peer *peer, const char *text)
 {
@@ -219,6 +220,28 @@ static void certificates_are_judged(void **state)
   tls_opens(&(struct ws_accept_options){.pair = &certs->wrong_name}, "localhost");
 }
 
+/* A server name is a name, without the last dot (RFC 6066 section 3); an address is none. */
+static void tls_is_told_a_name(void **state)
+{
+  (void) state;
+  static const struct {
+    const char *host, *told;
+  } cases[] = {{"localhost", "localhost"}, {"localhost.", "localhost"}, {"127.0.0.1", NULL}};
+  dialer.connect.ca_file = certs->ca_file;
+  manager_start();
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    dial_tls(cases[i].host);
+    struct ws_peer *peer = server_accept(&(struct ws_accept_options){.pair = &certs->good});
+    ws_next(CPOOL_EVENT_WS_OPEN);
+    const char *told = ws_peer_server_name(peer);
+    assert_int_equal(told == NULL, cases[i].told == NULL);
+    if (told != NULL)
+      assert_string_equal(told, cases[i].told);
+    ws_peer_free(peer);
+    ws_next(CPOOL_EVENT_WS_CLOSED);
+  }
+}
+
 static void a_server_may_ask_for_a_certificate(void **state)
 {
   (void) state;
@@ -235,16 +258,46 @@ static void a_server_may_ask_for_a_certificate(void **state)
   tls_opens(&how, "localhost");
 }
 
+/* More than the kernel takes at once, so that writes over TLS stop in their middle. */
+static void a_slow_server_gets_all_over_tls(void **state)
+{
+  (void) state;
+  enum { MESSAGES = 200, BYTES = 100000 };
+  dialer.options.max_send_queue_bytes = 2 * MESSAGES * BYTES;
+  dialer.connect.ca_file = certs->ca_file;
+  manager_start();
+  dial_tls("localhost");
+  struct ws_peer *peer = server_accept(&(struct ws_accept_options){.pair = &certs->good});
+  cpool_conn conn = ws_next(CPOOL_EVENT_WS_OPEN)->conn;
+  unsigned char *payload = malloc(BYTES);
+  assert_non_null(payload);
+  for (int i = 0; i < MESSAGES; i++) {
+    memset(payload, i, BYTES);
+    assert_int_equal(cpool_ws_send(fixture.ws, conn, CPOOL_WS_BINARY, payload, BYTES), CPOOL_OK);
+  }
+  for (int i = 0; i < MESSAGES; i++)
+    for (size_t len = 0; len < BYTES;) {
+      struct ws_frame frame = ws_peer_read_past_pings(peer, DEADLINE_MS);
+      assert_true(frame.first >= 0 && len + frame.len <= BYTES);
+      memset(payload, i, BYTES);
+      assert_memory_equal(frame.payload, payload, frame.len);
+      len += frame.len;
+    }
+  free(payload);
+  ws_peer_free(peer);
+}
+
 static void a_server_without_tls_is_no_wss(void **state)
 {
   (void) state;
   dialer.connect.ca_file = certs->ca_file;
   manager_start();
   dial_tls("localhost");
-  struct ws_peer *peer = server_accept(&(struct ws_accept_options){.answer = ""}); /* its head is a ClientHello */
-  assert_true(ws_peer_send_raw(peer, "HTTP/1.1 400 Bad Request\r\n\r\n", 28));
-  ws_peer_free(peer);
+  assert_int_not_equal(wait_fd(dialer.listener, POLLIN, DEADLINE_MS), 0);
+  int server = accept4(dialer.listener, NULL, NULL, SOCK_CLOEXEC);
+  assert_true(server >= 0 && raw_send(server, "HTTP/1.1 400 Bad Request\r\n\r\n"));
   assert_int_equal(ws_next(CPOOL_EVENT_WS_CLOSED)->status, CPOOL_ETLS_HANDSHAKE);
+  close(server);
 }
 
 static void bad_files_are_refused_at_once(void **state)
@@ -346,6 +399,40 @@ static void silence_ends_with_the_handshakes_time(void **state)
   ws_peer_free(peer);
 }
 
+static bool shake_hands(void *ctx)
+{
+  return ws_stats().handshaking_connections == *(int *) ctx;
+}
+
+/* libwebsockets has times of its own, which are shorter: a dial that waits for its answer, one for TLS, and clients that
+ * say nothing, over TLS too, are all there when they are over. */
+static void the_handshakes_time_is_what_was_asked_for(void **state)
+{
+  (void) state;
+  enum { OTHERS_MS = 5500 };
+  cpool_ws_listen_options listen;
+  cpool_ws_listen_options_init(&listen);
+  listen.tls_cert_file = certs->good.cert_file;
+  listen.tls_key_file = certs->good.key_file;
+  dialer.options.handshake_timeout_ms = 10 * DEADLINE_MS;
+  manager_start();
+  ws_listen(&listen);
+  dial_start("id");
+  struct ws_peer *peer = server_accept(&(struct ws_accept_options){.answer = ""});
+  char url[64];
+  snprintf(url, sizeof url, "wss://127.0.0.1:%u/", dialer.port);
+  dialer.connect.url = url;
+  dial_start("tls");
+  int silent = raw_connect(NULL, fixture.port, DEADLINE_MS);
+  assert_true(silent >= 0);
+  int three = 3;
+  assert_true(wait_until(shake_hands, &three, DEADLINE_MS));
+  assert_false(wait_until(has_next, &fixture, OTHERS_MS));
+  assert_int_equal(ws_stats().handshaking_connections, three);
+  close(silent);
+  ws_peer_free(peer);
+}
+
 static void a_host_that_does_not_answer_ends_it_too(void **state)
 {
   (void) state;
@@ -398,7 +485,7 @@ static void proxies_that_misbehave_end_the_dial(void **state)
 {
   (void) state;
   static const char *const answers[] = {"HTTP/1.1 502 Bad Gateway\r\n\r\n", "nonsense\r\n\r\n", "",
-                                        "HTTP/1.1 20 What\r\n\r\n"};
+                                        "HTTP/1.1 20 What\r\n\r\n", "HTTP/1.1 099 What\r\n\r\n"};
   char proxy_url[64];
   set_proxy(proxy_url, dialer.port);
   dialer.connect.url = "ws://example.test:81/";
@@ -474,6 +561,7 @@ static void bad_options_are_refused(void **state)
   TRY(ca_file, "");
   TRY(subprotocols, "a,,b");
   TRY(subprotocols, "a b");
+  TRY(subprotocols, "a, b, a");
   TRY(stop_codes, "1000-");
   TRY(stop_codes, "999");
   TRY(max_attempts, -5);
@@ -608,6 +696,48 @@ static void the_servers_close_is_heard(void **state)
   ws_peer_free(peer);
 }
 
+/* It closes, and reads nothing any more: not even the answer, for which there is no room. */
+static void a_server_that_closes_and_does_not_read_is_cut(void **state)
+{
+  (void) state;
+  enum { BYTES = 20000000 };
+  cpool_conn conn;
+  dialer.options.close_timeout_ms = 200;
+  dialer.options.max_send_queue_bytes = BYTES;
+  manager_start();
+  struct ws_peer *peer = dial_open(&conn);
+  char *payload = calloc(1, BYTES);
+  assert_non_null(payload);
+  assert_int_equal(cpool_ws_send(fixture.ws, conn, CPOOL_WS_BINARY, payload, BYTES), CPOOL_OK);
+  assert_true(ws_peer_send_close(peer, 1001, NULL));
+  struct seen *seen = ws_next(CPOOL_EVENT_WS_CLOSED);
+  assert_int_equal(seen->reason, CPOOL_WS_BY_PEER);
+  assert_int_equal(seen->close_code, 1001);
+  free(payload);
+  ws_peer_free(peer);
+}
+
+/* One place is taken by a dial that gets no answer; a second place lets the next one begin. */
+static void a_new_place_is_taken_at_once(void **state)
+{
+  (void) state;
+  cpool_ws_options options;
+  cpool_ws_options_init(&options);
+  dialer.options.max_handshakes = 1;
+  dialer.options.handshake_timeout_ms = 10 * DEADLINE_MS;
+  manager_start();
+  dial_start("first");
+  struct ws_peer *silent = server_accept(&(struct ws_accept_options){.answer = ""});
+  dial_start("second");
+  assert_int_equal(cpool_ws_options_get(fixture.ws, &options), CPOOL_OK);
+  options.max_handshakes = 2;
+  assert_int_equal(cpool_ws_reconfigure(fixture.ws, &options), CPOOL_OK);
+  struct ws_peer *peer = server_accept(NULL);
+  assert_string_equal(ws_next(CPOOL_EVENT_WS_OPEN)->id, "second");
+  ws_peer_free(peer);
+  ws_peer_free(silent);
+}
+
 static int group_setup(void **state)
 {
   (void) state;
@@ -633,7 +763,9 @@ int main(void)
                                      TEST(ipv6_is_dialled_too),
                                      TEST(names_are_resolved_and_raced),
                                      TEST(certificates_are_judged),
+                                     TEST(tls_is_told_a_name),
                                      TEST(a_server_may_ask_for_a_certificate),
+                                     TEST(a_slow_server_gets_all_over_tls),
                                      TEST(a_server_without_tls_is_no_wss),
                                      TEST(bad_files_are_refused_at_once),
                                      TEST(a_refused_connect_says_so),
@@ -642,6 +774,7 @@ int main(void)
                                      TEST(garbage_is_no_answer),
                                      TEST(a_subprotocol_that_was_not_offered_is_refused),
                                      TEST(silence_ends_with_the_handshakes_time),
+                                     TEST(the_handshakes_time_is_what_was_asked_for),
                                      TEST(a_host_that_does_not_answer_ends_it_too),
                                      TEST(a_real_proxy_makes_the_tunnel),
                                      TEST(proxies_that_misbehave_end_the_dial),
@@ -652,6 +785,8 @@ int main(void)
                                      TEST(an_id_is_taken_from_the_start),
                                      TEST(close_ends_dials_under_way),
                                      TEST(more_than_there_are_places_wait_for_one),
-                                     TEST(the_servers_close_is_heard)};
+                                     TEST(a_new_place_is_taken_at_once),
+                                     TEST(the_servers_close_is_heard),
+                                     TEST(a_server_that_closes_and_does_not_read_is_cut)};
   return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

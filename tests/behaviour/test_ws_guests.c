@@ -132,8 +132,9 @@ static int on_host(struct lws *wsi, enum lws_callback_reasons reason, void *sess
   (void) session;
   if (reason == LWS_CALLBACK_ESTABLISHED) {
     snprintf(id, sizeof id, "hosted-%d", host.next_id++);
-    return cpool_ws_add(fixture.ws, id, NULL, wsi, NULL) == CPOOL_OK ? 0 : -1;
-  }
+    if (cpool_ws_add(fixture.ws, id, NULL, wsi, NULL) != CPOOL_OK)
+      return -1;
+  } /* and that goes to the manager, too, as from a host that forwards all there is */
   return fixture.ws != NULL ? cpool_ws_lws_event(fixture.ws, wsi, (int32_t) reason, in, len) : 0;
 }
 

@@ -1,6 +1,8 @@
 /* ws_redial: dialled connections that come back: when, how often, with what, and when not */
 #include "ws_dial_fixture.h"
 
+#include <stdatomic.h>
+
 static int redial_setup(void **state)
 {
   dial_setup(state);
@@ -146,6 +148,17 @@ static void retry_after_is_obeyed(void **state)
   struct ws_peer *peer = opens_again(conn);
   assert_true(now_ms() - began_ms >= 900);
   ws_peer_free(peer);
+}
+
+static void a_retry_after_of_centuries_is_a_day(void **state)
+{
+  (void) state;
+  enum { DAY_MS = 24 * 60 * 60 * 1000 };
+  manager_start();
+  dial_start("id");
+  ws_peer_free(
+      server_accept(&(struct ws_accept_options){.answer = "HTTP/1.1 503 Busy\r\nRetry-After: 99999999999\r\n\r\n"}));
+  assert_in_range(disconnected(CPOOL_WS_HANDSHAKE, CPOOL_EREFUSED)->retry_ms, DAY_MS, DAY_MS + 30);
 }
 
 static void topics_stay(void **state)
@@ -308,6 +321,73 @@ static void one_that_goes_down_can_be_removed(void **state)
   assert_int_equal(ws_next(CPOOL_EVENT_WS_CLOSED)->reason, CPOOL_WS_BY_CALLER);
 }
 
+/* Closed for a message that is too long, with a server that does not answer that, so that it would be dialled again. */
+static void one_that_goes_down_is_replaced(void **state)
+{
+  (void) state;
+  cpool_conn conn, next, found;
+  dialer.options.on_duplicate = CPOOL_WS_REPLACE;
+  dialer.options.close_timeout_ms = DEADLINE_MS;
+  dialer.options.max_message_bytes = 10;
+  manager_start();
+  struct ws_peer *peer = dial_open(&conn);
+  assert_true(ws_peer_send_text(peer, "eleven bytes"));
+  struct ws_frame frame = ws_peer_read(peer, DEADLINE_MS);
+  assert_int_equal(ws_frame_code(&frame), 1009);
+  assert_int_equal(cpool_ws_add_external(fixture.ws, "id", NULL, &next), CPOOL_OK);
+  assert_int_equal(ws_next(CPOOL_EVENT_WS_OPEN)->conn, next);
+  ws_peer_free(peer);
+  struct seen *seen = ws_next(CPOOL_EVENT_WS_CLOSED);
+  assert_int_equal(seen->conn, conn);
+  assert_int_equal(seen->reason, CPOOL_WS_REPLACED);
+  assert_int_equal(cpool_ws_find(fixture.ws, "id", &found), CPOOL_OK);
+  assert_int_equal(found, next);
+}
+
+static _Atomic int edge; /* 1: the loop is about to note that a connection is down, and waits; 2: it goes on */
+
+static bool at_the_edge(void *ctx)
+{
+  return atomic_load(&edge) == *(int *) ctx;
+}
+
+static void wait_at_the_edge(void *user, int32_t level, const char *category, const char *line)
+{
+  int untouched = 0, over = 2;
+  (void) user, (void) level, (void) category;
+  if (strstr(line, "open -> waiting") != NULL && atomic_compare_exchange_strong(&edge, &untouched, 1))
+    (void) wait_until(at_the_edge, &over, DEADLINE_MS);
+}
+
+/* A message had no room on a connection that is down when the loop hears of it. */
+static void an_overflow_of_the_last_connection_is_forgotten(void **state)
+{
+  (void) state;
+  cpool_conn conn;
+  cpool_runtime *rt = NULL;
+  cpool_runtime_options runtime;
+  int reached = 1;
+  cpool_runtime_options_init(&runtime);
+  runtime.log = wait_at_the_edge;
+  runtime.log_level = CPOOL_LOG_DEBUG;
+  assert_int_equal(cpool_runtime_new(&rt, &runtime), CPOOL_OK);
+  dialer.options.on_overflow = CPOOL_WS_OVERFLOW_CLOSE;
+  dialer.options.max_send_queue_messages = 1;
+  atomic_store(&edge, 0);
+  ws_start(&dialer.options, rt);
+  ws_peer_reset(dial_open(&conn));
+  assert_true(wait_until(at_the_edge, &reached, DEADLINE_MS));
+  assert_int_equal(cpool_ws_send(fixture.ws, conn, CPOOL_WS_TEXT, "one", 3), CPOOL_OK);
+  assert_int_equal(cpool_ws_send(fixture.ws, conn, CPOOL_WS_TEXT, "two", 3), CPOOL_ECLOSED);
+  atomic_store(&edge, 2);
+  disconnected(CPOOL_WS_LOST, CPOOL_OK);
+  ws_peer_free(opens_again(conn));
+  disconnected(CPOOL_WS_LOST, CPOOL_OK);
+  assert_int_equal(ws_stats().disconnects, 2);
+  ws_stop();
+  assert_int_equal(cpool_runtime_free(rt), CPOOL_OK);
+}
+
 /* Many that lost their server together come back spread over the time, not at once. */
 static void many_come_back_spread(void **state)
 {
@@ -344,6 +424,7 @@ int main(void)
                                      TEST(codes_decide),
                                      TEST(statuses_decide),
                                      TEST(retry_after_is_obeyed),
+                                     TEST(a_retry_after_of_centuries_is_a_day),
                                      TEST(topics_stay),
                                      TEST(what_it_was_owed_is_dropped),
                                      TEST(a_silent_server_is_dialled_again),
@@ -353,6 +434,8 @@ int main(void)
                                      TEST(one_that_waits_is_replaced),
                                      TEST(a_drain_ends_one_that_waits),
                                      TEST(one_that_goes_down_can_be_removed),
+                                     TEST(one_that_goes_down_is_replaced),
+                                     TEST(an_overflow_of_the_last_connection_is_forgotten),
                                      TEST(many_come_back_spread)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

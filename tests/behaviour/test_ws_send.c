@@ -113,6 +113,86 @@ static void a_full_queue_refuses_and_tells_of_room(void **state)
   ws_peer_free(peer);
 }
 
+static bool nothing_waits(void *ctx)
+{
+  cpool_ws_info info;
+  cpool_ws_info_init(&info);
+  assert_int_equal(cpool_ws_get(fixture.ws, *(cpool_conn *) ctx, &info), CPOOL_OK);
+  return info.queued_messages == 0;
+}
+
+static void read_blocks(struct ws_peer *peer, int count)
+{
+  for (int got = 0; got < count; got++)
+    assert_int_equal(ws_peer_read_past_pings(peer, DEADLINE_MS).len, 10000);
+}
+
+/* A consumer sends until it is refused, and releases the event that told of room afterwards: when there is room again. */
+static void room_is_told_though_its_last_event_is_released_late(void **state)
+{
+  (void) state;
+  cpool_queue *queue = NULL;
+  cpool_ws_options options;
+  const cpool_event *event;
+  cpool_conn conn;
+  int sent;
+  cpool_ws_options_init(&options);
+  options.max_send_queue_bytes = 100000;
+  assert_int_equal(cpool_queue_new(&queue, NULL), CPOOL_OK);
+  options.queue = queue;
+  start(&options);
+  struct ws_peer *peer = open_one(&conn);
+  assert_int_equal(fill(conn, &sent), CPOOL_EAGAIN);
+  read_blocks(peer, sent);
+  assert_int_equal(cpool_queue_wait(queue, &event, 1, DEADLINE_MS), 1);
+  assert_int_equal(event->kind, CPOOL_EVENT_WS_DRAINED);
+  assert_int_equal(fill(conn, &sent), CPOOL_EAGAIN);
+  read_blocks(peer, sent);
+  assert_true(wait_until(nothing_waits, &conn, DEADLINE_MS));
+  cpool_queue_release(queue, &event, 1);
+  ws_next(CPOOL_EVENT_WS_DRAINED);
+  assert_int_equal(cpool_queue_wait(queue, &event, 1, 0), 0); /* once */
+  ws_peer_free(peer);
+  ws_next(CPOOL_EVENT_WS_CLOSED);
+  ws_stop();
+  assert_int_equal(cpool_queue_free(queue), CPOOL_OK);
+}
+
+/* The event is released when the connection has gone, and when the manager has. */
+static void an_event_of_room_may_outlive_all(void **state)
+{
+  (void) state;
+  cpool_queue *queue = NULL;
+  cpool_ws_options options;
+  const cpool_event *event;
+  cpool_conn conn;
+  int sent;
+  cpool_ws_options_init(&options);
+  options.max_send_queue_bytes = 100000;
+  assert_int_equal(cpool_queue_new(&queue, NULL), CPOOL_OK);
+  options.queue = queue;
+  for (int i = 0; i < 2; i++) {
+    start(&options);
+    struct ws_peer *peer = open_one(&conn);
+    assert_int_equal(fill(conn, &sent), CPOOL_EAGAIN);
+    read_blocks(peer, sent);
+    assert_int_equal(cpool_queue_wait(queue, &event, 1, DEADLINE_MS), 1);
+    assert_int_equal(event->kind, CPOOL_EVENT_WS_DRAINED);
+    assert_int_equal(fill(conn, &sent), CPOOL_EAGAIN);
+    read_blocks(peer, sent);
+    assert_true(wait_until(nothing_waits, &conn, DEADLINE_MS));
+    ws_peer_free(peer);
+    ws_next(CPOOL_EVENT_WS_CLOSED);
+    if (i == 0)
+      cpool_queue_release(queue, &event, 1);
+    ws_stop();
+    ws_next(CPOOL_EVENT_WS_MANAGER_CLOSED);
+    if (i == 1)
+      cpool_queue_release(queue, &event, 1);
+  }
+  assert_int_equal(cpool_queue_free(queue), CPOOL_OK);
+}
+
 static void a_full_queue_drops_the_oldest(void **state)
 {
   (void) state;
@@ -327,6 +407,8 @@ int main(void)
       cmocka_unit_test_teardown(messages_of_one_thread_stay_in_order, stop),
       cmocka_unit_test_teardown(arguments_are_checked, stop),
       cmocka_unit_test_teardown(a_full_queue_refuses_and_tells_of_room, stop),
+      cmocka_unit_test_teardown(room_is_told_though_its_last_event_is_released_late, stop),
+      cmocka_unit_test_teardown(an_event_of_room_may_outlive_all, stop),
       cmocka_unit_test_teardown(a_full_queue_drops_the_oldest, stop),
       cmocka_unit_test_teardown(a_full_queue_drops_the_newest, stop),
       cmocka_unit_test_teardown(a_full_queue_can_cost_the_connection, stop),

@@ -277,6 +277,11 @@ bool ws_peer_is_server(const struct ws_peer *peer)
   return peer->server;
 }
 
+const char *ws_peer_server_name(const struct ws_peer *peer)
+{
+  return peer->tls != NULL ? SSL_get_servername(peer->tls, TLSEXT_NAMETYPE_host_name) : NULL;
+}
+
 int ws_peer_fd(const struct ws_peer *peer)
 {
   return peer->fd;

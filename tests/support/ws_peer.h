@@ -38,6 +38,7 @@ const char *ws_peer_request(const struct ws_peer *peer); /* the head that came, 
 int ws_peer_status(const struct ws_peer *peer);          /* of the answer; 0: the connection ended without one */
 const char *ws_peer_head(const struct ws_peer *peer);    /* of the answer, "" */
 bool ws_peer_is_server(const struct ws_peer *peer);
+const char *ws_peer_server_name(const struct ws_peer *peer); /* that a client of TLS has told; NULL: none */
 int ws_peer_fd(const struct ws_peer *peer);
 void ws_peer_free(struct ws_peer *peer);  /* closes; NULL is harmless */
 void ws_peer_reset(struct ws_peer *peer); /* the same with an RST */
