@@ -316,10 +316,12 @@ static void keep_text(struct cpool__ws_conn *conn, const unsigned char *text, si
   conn->peer_text[len] = '\0';
 }
 
-/* The answer to its close is out, or goes out by libwebsockets; it may take as long as one of ours. */
-static void answered(struct cpool__ws_conn *conn)
+/* The answer to its first close goes out by libwebsockets, and may take as long as one of ours. */
+static void await_end(struct cpool__ws_conn *conn, int reason)
 {
-  conn->close_sent = true;
+  if (conn->reason != 0)
+    return;
+  conn->reason = (uint8_t) reason;
   if (cpool__ws_phase(conn) != CPOOL__WS_UP)
     return;
   conn->deadline_ms = cpool__runtime_now_ms(conn->ws->rt) + (uint64_t) conn->ws->options.close_timeout_ms;
@@ -339,25 +341,20 @@ static bool peer_closes(struct cpool__wire *wire, const unsigned char *payload, 
   cpool__ws_conn_flush(conn); /* libwebsockets drops what it still has then */
   if (conn->close_sent)       /* ours was behind that */
     return false;
+  await_end(conn, valid && readable ? CPOOL_WS_BY_PEER : CPOOL_WS_PROTOCOL);
   if (valid && readable) {
-    if (conn->reason == 0)
-      conn->reason = CPOOL_WS_BY_PEER;
     if (conn->close_code == 0)
       conn->close_code = (int16_t) code;
     if (len > 2)
       keep_text(conn, payload + 2, len - 2);
-    answered(conn);
     return true;
   }
-  if (conn->reason == 0)
-    conn->reason = CPOOL_WS_PROTOCOL;
   if (conn->close_code == 0)
     conn->close_code = valid ? 1007 : 1002;
   struct cpool__frame *frame = cpool__frame_close(conn->close_code, NULL, 0);
   if (frame != NULL && !cpool__wire_full(wire))
     (void) cpool__ws_write_frame(conn, frame->bytes, frame->len);
   cpool__frame_drop(frame);
-  answered(conn);
   return false;
 }
 
