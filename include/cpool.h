@@ -23,7 +23,8 @@
  *   Thread    Any thread may make any call, except where a comment says otherwise. The class stands in brackets:
  *             [posts] hands work to the loop and never waits, never calls back; [reads] copies a published snapshot;
  *             [waits] blocks, and returns CPOOL_EDEADLK on the loop thread of the pool it would wait for, or inside any
- *             callback of this library. No class (the _new and _free calls among them): any thread, also inside
+ *             callback of this library; [waits] for the loop: the loop does it, for its own thread, callbacks
+ *             included, at once. No class (the _new and _free calls among them): any thread, also inside
  *             callbacks. Event callbacks run on the loop thread (those of log and allocator on any thread); every
  *             [posts] and [reads] call is legal inside them.
  *   Fork      Objects stay the parent's; a child makes its own. A callback that forks should end in the child with exec
@@ -199,8 +200,9 @@ enum cpool_event_kind {
   CPOOL_EVENT_WS_MESSAGE = 12,  /* a whole message: `ws_kind`, `data`, `len` */
   CPOOL_EVENT_WS_DRAINED = 13,  /* after CPOOL_EAGAIN or a dropped message: half of its queue has room again */
   CPOOL_EVENT_WS_PING_DUE = 14, /* an external connection was silent for health_check_interval_ms */
-  CPOOL_EVENT_WS_CLOSED = 15,   /* the one final event: `reason`, `close_code`, `data` is the peer's or our text; of a
-                                 dial that failed `status` and one line */
+  /* The one final event of a connection that was accepted, added or dialled and, with a queue, of each that had a
+   * CPOOL_EVENT_WS_ACCEPT: `reason`, `close_code`, `data` is the peer's text; where a dial has failed, `status`, and why. */
+  CPOOL_EVENT_WS_CLOSED = 15,
   CPOOL_EVENT_WS_MANAGER_CLOSED = 16, /* the one final event of a manager: cpool_ws_free is legal now */
   /* A dialled connection is down, or did not come up, and is dialled again in `retry_ms`: `reason`, `status` and
    * `data` (one line) say why. */
@@ -213,18 +215,18 @@ enum cpool_event_kind {
 typedef struct cpool_event {
   int32_t kind;    /* enum cpool_event_kind; ignore those you do not know */
   int32_t status;  /* CPOOL_OK for any complete HTTP answer, 404 and 500 included; of a dial: why it failed */
-  uint64_t source; /* the cpool_op; 0 for pool events */
+  uint64_t source; /* the cpool_op or cpool_conn; 0 for events of pools and managers */
   void *user;      /* as given */
   /* CPOOL_EVENT_RESPONSE: not NULL until it is taken; dies with the event unless taken. CPOOL_EVENT_HEAD: the same
    * response, of which status, headers, URL and redirects can be read; what the end decides cannot be yet. */
   cpool_response *response;
   const void *data;    /* CPOOL_EVENT_BODY, CPOOL_EVENT_SSE and of WebSockets; as long as the event; then a NUL */
   size_t len;          /* of data, at least 1 in CPOOL_EVENT_BODY */
-  const char *conn_id; /* of the connection; "" before it has one */
+  const char *conn_id; /* of the connection, "" before it has one; NULL in events of no connection */
   int32_t ws_kind;     /* enum cpool_ws_kind */
   /* CPOOL_EVENT_WS_CLOSED, CPOOL_EVENT_WS_DISCONNECTED: */
   int32_t close_code;  /* RFC 6455 section 7.4; the first that was sent or came; 1005: none in the close frame, 1006: no
-                          close frame */
+                          close frame. libwebsockets 4.1 turns 1012 to 1014 that come into 1002 */
   int32_t reason;      /* enum cpool_ws_reason */
   int32_t http_status; /* of the answer that refused the upgrade; 0: none came */
   int32_t more;        /* CPOOL_EVENT_WS_PIECE: 1: more of the message follows */
@@ -997,6 +999,10 @@ CPOOL_API int cpool_ws_connect_options_set(cpool_ws_connect_options *, const cha
  * CPOOL_EVENT_WS_OPEN, each time it is down, or was not reached, a CPOOL_EVENT_WS_DISCONNECTED, and one
  * CPOOL_EVENT_WS_CLOSED when it is not dialled again: after cpool_ws_remove, cpool_ws_expire, a replacement, the
  * manager's close, a stop code, a refusal, max_attempts. What it was owed when it went down is dropped. Copies.
+ * `status` of a dial that failed: CPOOL_EDNS_NOTFOUND, CPOOL_EDNS_FAILED, CPOOL_EADDRESS, CPOOL_ECONNECT, CPOOL_EPROXY,
+ * CPOOL_ETLS_VERIFY, CPOOL_ETLS_HANDSHAKE, CPOOL_ETIMEOUT_CONNECT, CPOOL_ERESET, CPOOL_EPROTOCOL, CPOOL_EREFUSED with
+ * http_status, CPOOL_ESYSTEM, CPOOL_ENOMEM; it is CPOOL_OK where the connection was open. All of these are tried again,
+ * certificates and names included, but for refusals; a Retry-After is waited for.
  * TLS of the same settings is prepared once and kept. CPOOL_EINVAL names the option; CPOOL_ETLS_CONFIG: a file;
  * CPOOL_EEXIST; CPOOL_EFULL: max_connections, or 64 different TLS settings; CPOOL_ECLOSED; CPOOL_ESYSTEM;
  * CPOOL_ENOMEM. */
@@ -1044,8 +1050,8 @@ CPOOL_API int cpool_ws_find(cpool_ws *, const char *id, cpool_conn *out);
 
 /* [posts] Copies. Sent in order, pings ahead of messages. CPOOL_OK: it is in the connection's queue, and comes to the
  * peer unless the connection ends before. CPOOL_EINVAL: kind, a text that is no UTF-8, or more than
- * max_send_queue_bytes; CPOOL_EAGAIN: no room, see CPOOL_WS_OVERFLOW_REFUSE, or dialled and not open; CPOOL_EFULL: twice
- * max_queued_bytes wait, the loop is behind; CPOOL_ESTALE; CPOOL_ECLOSED: it is closing; CPOOL_ENOMEM. */
+ * max_send_queue_bytes; CPOOL_EAGAIN: no room, see CPOOL_WS_OVERFLOW_REFUSE, or no CPOOL_EVENT_WS_OPEN yet; CPOOL_EFULL:
+ * twice max_queued_bytes wait, the loop is behind; CPOOL_ESTALE; CPOOL_ECLOSED: it is closing; CPOOL_ENOMEM. */
 CPOOL_API int cpool_ws_send(cpool_ws *, cpool_conn, int32_t kind, const void *data, size_t len);
 /* The same by id; CPOOL_ENOTFOUND. */
 CPOOL_API int cpool_ws_send_id(cpool_ws *, const char *id, int32_t kind, const void *data, size_t len);

@@ -383,14 +383,12 @@ static int check_total(const cpool_ws *ws, const char *call)
 static int send_to(struct cpool__ws_conn *conn, int32_t kind, const void *data, size_t len)
 {
   int phase = cpool__ws_phase(conn);
-  if (conn->dialled != NULL && phase <= CPOOL__WS_HANDSHAKE)
+  if (conn->external)
+    return cpool__refuse(CPOOL_EINVAL, CPOOL_LAYER_CALLER, "ws_send: the connection is external");
+  if (phase < CPOOL__WS_UP)
     return cpool__refuse(CPOOL_EAGAIN, CPOOL_LAYER_WS, "ws_send: the connection is not open");
-  if (phase != CPOOL__WS_UP || conn->external)
-    return cpool__refuse(phase < CPOOL__WS_UP || conn->external ? CPOOL_EINVAL : CPOOL_ECLOSED, CPOOL_LAYER_WS,
-                         "ws_send: the connection is %s",
-                         conn->external         ? "external"
-                         : phase < CPOOL__WS_UP ? "not accepted yet"
-                                                : "closing");
+  if (phase > CPOOL__WS_UP)
+    return cpool__refuse(CPOOL_ECLOSED, CPOOL_LAYER_WS, "ws_send: the connection is closing");
   if (kind != CPOOL_WS_PING) {
     int on_overflow = atomic_load(&conn->ws->limits.on_overflow); /* once: it may change meanwhile */
     enum room room = find_room(conn, (int64_t) len, on_overflow);
