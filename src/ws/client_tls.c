@@ -96,6 +96,7 @@ static int set_up(SSL_CTX *context, const cpool_ws_connect_options *options)
   SSL_CTX_set_info_callback(context, on_info);
   (void) SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
   (void) SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
+  (void) SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION); /* a certificate is judged once */
   if (SSL_CTX_set_min_proto_version(context, version) != 1)
     return refuse("tls_min_version");
   int loaded = 1;

@@ -148,11 +148,11 @@ static void cut_all(cpool_ws *ws, bool handshakes_only)
   }
 }
 
-/* Closes so many that what is due by now has been told to go: all by the half of the time. */
+/* Closes so many that what is due by now has been told to go: the first at once, all by the half of the time. */
 static void close_some(cpool_ws *ws)
 {
   int64_t elapsed = (int64_t) cpool__runtime_now_ms(ws->rt) - ws->drain_from_ms, half = ws->drain_ms / 2;
-  int64_t due = half <= 0 || elapsed >= half ? ws->drain_count : ws->drain_count * elapsed / half;
+  int64_t due = half <= 0 || elapsed >= half ? ws->drain_count : 1 + (ws->drain_count - 1) * elapsed / half;
   struct cpool__link *next;
   for (struct cpool__link *link = cpool__list_first(&ws->conns); link != NULL && ws->drained_count < due; link = next) {
     struct cpool__ws_conn *conn = cpool__container_of(link, struct cpool__ws_conn, link);
