@@ -41,6 +41,9 @@ static const lws_retry_bo_t no_pings; /* libwebsockets sends none, and ends noth
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 /* libwebsockets loads its plugins, and TLS, for all contexts of the process, without a lock. */
 static pthread_mutex_t contexts = PTHREAD_MUTEX_INITIALIZER;
+static struct lws_context
+    *stranded[256]; /* those that cannot be freed, so that leak checkers find them; under the lock */
+static size_t stranded_count;
 
 static void init_process(void)
 {
@@ -325,6 +328,9 @@ static void keep_number(struct cpool__wires *wires, int number)
   if (plug >= 0)
     close(plug);
   wires->stranded = true;
+  pthread_mutex_lock(&contexts);
+  stranded[stranded_count++ % (sizeof stranded / sizeof *stranded)] = wires->context;
+  pthread_mutex_unlock(&contexts);
   wires->pipe->close_cb = ignore_close;
   for (int i = 0; i < wires->handle_count; i++)
     if (!uv_is_closing(wires->handles[i]))
@@ -351,9 +357,12 @@ static void on_turn(struct cpool__timer *timer)
   if (!wires->stranded)
     destroy(wires);
   cpool__dock_close(&wires->dock);
-  for (struct cpool__gate *gate = wires->gates, *next; gate != NULL && !wires->stranded; gate = next) {
+  for (struct cpool__gate *gate = wires->gates, *next; gate != NULL; gate = next) {
     next = gate->next;
-    gate_free(gate);
+    if (wires->stranded)
+      cpool__free(gate); /* its protocols stay with the context */
+    else
+      gate_free(gate);
   }
   void (*done)(void *user) = wires->done;
   void *user = wires->user;

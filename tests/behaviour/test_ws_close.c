@@ -315,7 +315,7 @@ static bool few_descriptors(void *ctx)
 static void freed_while_a_close_is_under_way(void **state)
 {
   (void) state;
-  enum { TIMES = 100 };
+  enum { TIMES = 30 };
   cpool_queue *queue;
   cpool_ws_options options;
   assert_int_equal(cpool_queue_new(&queue, NULL), CPOOL_OK);
