@@ -869,7 +869,8 @@ CPOOL_API int cpool_ws_options_set(cpool_ws_options *, const char *key, const ch
  * with the manager. copies. *out is untouched on failure. CPOOL_EINVAL names the option; CPOOL_ENOMEM; CPOOL_ESYSTEM:
  * no descriptors, or libwebsockets has no libuv plugin (Debian: libwebsockets-evlib-uv). */
 CPOOL_API int cpool_ws_new(cpool_ws **out, cpool_runtime *, const cpool_ws_options *options) CPOOL_MUST_CHECK;
-/* [reads] The values in force, defaults filled in. */
+/* [reads] The values in force, defaults filled in. Texts belong to the manager. CPOOL_EINVAL: NULL, or
+ * struct_size; CPOOL_EFORK. */
 CPOOL_API int cpool_ws_options_get(cpool_ws *, cpool_ws_options *out);
 /* [posts] Puts live options into force, all or nothing; 0 fields go back to their defaults, so begin with
  * cpool_ws_options_get. What is sent meets the new limits when this returns, all else soon after. A lower limit ends no
@@ -1018,9 +1019,10 @@ CPOOL_API int cpool_ws_add(cpool_ws *, const char *id, void *user, struct lws *w
 /* Inside the caller's callback: returns what that has to return. 0 for what is not the manager's, or not forwarded. */
 CPOOL_API int cpool_ws_lws_event(cpool_ws *, struct lws *wsi, int32_t reason, void *in, size_t len);
 
-/* [waits] for the loop, on its own thread not. A connection whose socket is another library's: it takes part in registry,
- * sweep and statistics. The caller tells of life by cpool_ws_touch, pings at CPOOL_EVENT_WS_PING_DUE, and closes its
- * socket at CPOOL_EVENT_WS_CLOSED. It is there when this returns. CPOOL_EINVAL; CPOOL_EEXIST; CPOOL_EFULL; CPOOL_ECLOSED; CPOOL_ENOMEM. */
+/* [waits] for the loop, on its own thread not. A connection whose socket is another library's: it takes part in
+ * registry, sweep and statistics. The caller tells of life by cpool_ws_touch, pings at CPOOL_EVENT_WS_PING_DUE, and
+ * closes its socket at CPOOL_EVENT_WS_CLOSED. It is there when this returns. CPOOL_EINVAL; CPOOL_EEXIST; CPOOL_EFULL;
+ * CPOOL_ECLOSED; CPOOL_ENOMEM. */
 CPOOL_API int cpool_ws_add_external(cpool_ws *, const char *id, void *user, cpool_conn *out);
 /* [posts] It showed life. CPOOL_ESTALE. */
 CPOOL_API int cpool_ws_touch(cpool_ws *, cpool_conn);

@@ -323,7 +323,7 @@ static void describe_end(const struct cpool__ws_conn *conn, cpool_event *event)
   event->http_status = conn->dialled->http_status;
 }
 
-/* The peer's text, or ours, or what became of the dial. */
+/* The peer's text, or what became of the dial. */
 static const char *end_text(const struct cpool__ws_conn *conn)
 {
   if (conn->peer_text != NULL)

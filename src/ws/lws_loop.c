@@ -41,8 +41,8 @@ static const lws_retry_bo_t no_pings; /* libwebsockets sends none, and ends noth
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 /* libwebsockets loads its plugins, and TLS, for all contexts of the process, without a lock. */
 static pthread_mutex_t contexts = PTHREAD_MUTEX_INITIALIZER;
-static struct lws_context
-    *stranded[256]; /* those that cannot be freed, so that leak checkers find them; under the lock */
+/* Those that cannot be freed, kept so that leak checkers find them; under the lock. */
+static struct lws_context *stranded[256];
 static size_t stranded_count;
 
 static void init_process(void)
